@@ -1,0 +1,1 @@
+"""Desired against observed: the tracker compares, the loop makes them equal, the report tells."""
