@@ -35,7 +35,8 @@ def fetch(wanted: Iterable[str], *, libraries: bool, state: Path, debs: Path) ->
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise AptError(
             "apt-get and dpkg are not here, so Debian packages cannot be unpacked; put the "
-            "programs into a folder with bin/ and cni/ and name it in FLANNELD_PY_TOOLS (scripts/README.md)"
+            "programs into a folder with bin/ and cni/ and name it in FLANNELD_PY_TOOLS "
+            "(scripts/README.md)"
         )
     debs.mkdir(parents=True, exist_ok=True)
     failure = AptError("no package lists")

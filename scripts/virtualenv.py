@@ -127,7 +127,7 @@ class Environment:
         foreign = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
         environment = {name: value for name, value in os.environ.items() if name not in foreign}
         done = subprocess.run(
-            [self.python, *arguments],
+            [str(self.python), *arguments],
             env={**environment, "PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
