@@ -153,7 +153,7 @@ def _identity(checkout: Path) -> list[str]:
 
 
 def _runs_pip(python: Path) -> bool:
-    command = [python, "-c", "import pip"]
+    command = [str(python), "-c", "import pip"]
     return (
         python.exists() and not subprocess.run(command, capture_output=True, check=False).returncode
     )
