@@ -1,0 +1,368 @@
+"""Reconciler: wakes when something differs, makes it equal, and tries again what failed.
+
+The contract of the loop:
+
+* It acts at once when woken; whatever arrives meanwhile forms the next round. There is no queue.
+* It removes nothing before `allow_removal` was called, and nothing is removed on exit.
+* A failed element is tried again with its own back-off and holds up no other.
+* Whatever the notifications miss is found by a full observation: after an overrun, after a change
+  of which the kernel is silent, and periodically.
+* An element that somebody else keeps changing is corrected more slowly and named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from backends.elements import Element, Key, Kind, Route
+from flanneld_py.kernel import Action, Failure, HostFacts, Kernel, KernelError, Op, Scope
+from flanneld_py.reconcile.fights import Fights
+from flanneld_py.reconcile.report import Report, summary
+from flanneld_py.reconcile.retry import Retries, Uniform
+from flanneld_py.reconcile.tracker import Tracker
+from subnet.clock import Clock
+
+log = logging.getLogger(__name__)
+
+RESYNC_FLOOR = 8.0
+"""Seconds between periodic observations, at least."""
+RESYNC_SHARE = 0.003
+"""Share of one core that periodic observations may take."""
+_SLICE = 2048
+_MASS = 256
+"""More changed elements than this in one round are counted by kind, not one by one."""
+_NEVER = float("inf")
+
+
+class Guide(Protocol):
+    """What the loop asks of whoever composes it."""
+
+    def may_replace(self, holder: Route, wanted: Route, owner: str) -> bool:
+        """Whether the route that stands in the way of `owner`'s may be replaced."""
+        ...
+
+    def host_changed(self, host: HostFacts) -> None:
+        """The host's links, addresses or routes are (now) these. May plan anew."""
+        ...
+
+
+class Reconciler:
+    """Makes the kernel equal to the plans, and keeps it so."""
+
+    def __init__(
+        self, *, kernel: Kernel, clock: Clock, random: Uniform, report: Report, guide: Guide
+    ) -> None:
+        self.tracker = Tracker()
+        self.retries = Retries(random)
+        self.fights = Fights()
+        self.report = report
+        self.host = HostFacts()
+        self.observed_once = False
+        self._kernel = kernel
+        self._clock = clock
+        self._guide = guide
+        self._scope = Scope()
+        self._wake = asyncio.Event()
+        self._resync = "start"
+        self._resync_due = 0.0
+        self._next_observation = 0.0
+        self._host_stale = False
+        self._next_host = 0.0
+        self._removal_from = _NEVER
+        self._drifted: dict[Key, None] = {}
+        self._paused: dict[Key, float] = {}
+        self._counted: set[Key] = set()
+        self._waiting = 0
+        kernel.on_change(self._wake.set)
+
+    # -- what is wanted
+
+    def plan(self, owner: str, elements: Sequence[Element]) -> None:
+        """Set all that `owner` wants; an empty sequence releases it."""
+        if self.retries:
+            # What changes is tried at once, whatever became of the earlier plan.
+            for element in set(elements).symmetric_difference(self.tracker.plan_of(owner)):
+                self.retries.succeeded(element.key)
+        self.tracker.plan(owner, elements)
+        self._wake.set()
+
+    def set_scope(self, scope: Scope) -> None:
+        """Say what is ours. Everything is observed anew when that changed."""
+        if scope != self._scope:
+            self._scope = scope
+            self._resync = "scope"
+            self._wake.set()
+
+    def allow_removal(self, at: float) -> None:
+        """From clock time `at` on, what nobody wants may be removed."""
+        self._removal_from = at
+        self._wake.set()
+
+    def converged(self) -> bool:
+        """Whether nothing differs and nothing fails, as far as is known."""
+        return self.observed_once and not (
+            self.tracker.dirty or self.retries or self._resync or self._paused
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Elements that wait for their device."""
+        return self._waiting
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            await self._wait()
+            await self.round()
+
+    async def _wait(self) -> None:
+        due = self._next_due()
+        delay = due - self._clock.now()
+        if delay <= 0 or self._wake.is_set():
+            # Yield even when there is always work, so that nothing else starves.
+            await asyncio.sleep(0)
+            return
+        sleeper = asyncio.ensure_future(self._clock.sleep(delay))
+        waker = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleeper, waker):
+                task.cancel()
+            await asyncio.gather(sleeper, waker, return_exceptions=True)
+
+    def _next_due(self) -> float:
+        times = [self._resync_due, self.retries.next_due() or _NEVER]
+        if self._resync:
+            times.append(self._next_observation)
+        if self._host_stale:
+            times.append(self._next_host)
+        times.extend(self._paused.values())
+        if self._removal_from > self._clock.now():
+            times.append(self._removal_from)
+        return min(times)
+
+    async def round(self) -> None:
+        """One round: take in what changed, do what differs."""
+        self._wake.clear()
+        now = self._clock.now()
+        if now >= self._removal_from != -_NEVER:
+            self._removal_from = -_NEVER
+            self.tracker.mark_unwanted()
+        self._take_in()
+        if now >= self._resync_due:
+            self._resync = self._resync or "periodic"
+        if self._resync and now >= self._next_observation:
+            await self._observe()
+        if self._host_stale and now >= self._next_host:
+            await self._read_host()
+        self._retry()
+        self._end_pauses()
+        await self._apply()
+        self.report.rounds += 1
+
+    def _take_in(self) -> None:
+        changes = self._kernel.drain()
+        for key, element in changes.seen:
+            if self.tracker.observe(key, element):
+                self._drifted[key] = None
+        if changes.resync:
+            self._resync = changes.resync
+        self._host_stale = self._host_stale or changes.host_changed
+
+    async def _observe(self) -> None:
+        cause, self._resync = self._resync, ""
+        started, now = time.process_time(), self._clock.now()
+        try:
+            seen = await self._kernel.observe(self._scope)
+        except KernelError as error:
+            log.warning("cannot observe the kernel, trying again in 1s: %s", error)
+            self._resync = cause
+            self._next_observation = now + 1.0
+            return
+        equal_before = self._in_sync() if self.observed_once else None
+        self.tracker.observe_all(seen.elements)
+        if equal_before is not None:
+            self._drifted.update(
+                (key, None) for key in self.tracker.dirty if equal_before(key)
+            )
+        cost = time.process_time() - started
+        self.report.observations += 1
+        self.report.observe_seconds = cost
+        self.observed_once = True
+        self._resync_due = self._clock.now() + max(RESYNC_FLOOR, cost / RESYNC_SHARE)
+        self._next_observation = self._clock.now() + 3 * cost
+        self._set_host(seen.host)
+        log.debug("observed cause=%s elements=%d cpu_ms=%.0f", cause, len(seen.elements), cost * 1e3)
+
+    def _in_sync(self) -> _InSync:
+        return _InSync(self.tracker.desired, self.tracker.observed)
+
+    async def _read_host(self) -> None:
+        started = time.process_time()
+        self._host_stale = False
+        try:
+            host = await self._kernel.host()
+        except KernelError as error:
+            log.warning("cannot read the host's links, trying again in 1s: %s", error)
+            self._host_stale = True
+            self._next_host = self._clock.now() + 1.0
+            return
+        # A burst of link events must not become a burst of dumps.
+        self._next_host = self._clock.now() + 10 * (time.process_time() - started)
+        self._set_host(host)
+
+    def _set_host(self, host: HostFacts) -> None:
+        if host != self.host:
+            self.host = host
+            self._guide.host_changed(host)
+
+    def _retry(self) -> None:
+        for key in self.retries.due(self._clock.now()):
+            if self.tracker.desired.get(key) == self.tracker.observed.get(key):
+                self.retries.succeeded(key)  # somebody else did it, or nobody wants it any more
+            else:
+                self.tracker.mark((key,))
+
+    def _end_pauses(self) -> None:
+        now = self._clock.now()
+        over = [key for key, until in self._paused.items() if until <= now]
+        for key in over:
+            del self._paused[key]
+        self.tracker.mark(over)
+
+    async def _apply(self) -> None:
+        if not self.observed_once or not self.tracker.dirty:
+            self._drifted.clear()
+            return
+        ready = {link.name for link in self.host.links if link.up}
+        now = self._clock.now()
+        ops, self._waiting = self.tracker.work(
+            may_remove=now >= self._removal_from, ready_devices=ready
+        )
+        self._counted.clear()
+        mass = sum(op.element.key in self._drifted for op in ops) > _MASS
+        ops = [op for op in ops if not self._held_back(op, now, mass)]
+        started = time.monotonic()
+        done: list[Op] = []
+        for first in range(0, len(ops), _SLICE):
+            part = ops[first : first + _SLICE]
+            done += await self._apply_part(part)
+            self._take_in()
+            if self._resync and first + _SLICE < len(ops):
+                # What comes next was planned on what is no longer true.
+                self.tracker.mark(op.element.key for op in ops[first + _SLICE :])
+                break
+        self._tell(done, time.monotonic() - started)
+        if self.tracker.dirty and self._waiting < len(self.tracker.dirty):
+            self._wake.set()
+
+    def _held_back(self, op: Op, now: float, mass: bool) -> bool:
+        key = op.element.key
+        if self.retries.is_waiting(key, now):
+            return True
+        if key not in self._drifted:
+            return False
+        contested: Key = (op.element.kind,) if mass else key
+        until = self.fights.not_before(contested, now)
+        if until > now:
+            self._paused[key] = until
+            return True
+        if contested not in self._counted:
+            self._counted.add(contested)
+            if self.fights.corrected(contested, now):
+                what = f"many {op.element.kind.name.lower()}s" if mass else op.element.describe()
+                text = f"somebody keeps changing {what}: correcting it at most once a second"
+                log.warning("%s", text)
+                self.report.note(text, now)
+        return False
+
+    async def _apply_part(self, ops: Sequence[Op]) -> list[Op]:
+        failures = {id(f.op): f for f in await self._kernel.apply(ops)}
+        done: list[Op] = []
+        for op in ops:
+            failure = failures.get(id(op))
+            if failure is not None and _route_exists(failure):
+                failure = await self._adopt(failure)
+            if failure is None:
+                self.tracker.done(op)
+                done.append(op)
+                self._recovered(op)
+            else:
+                self._failed(failure)
+        self.report.count(done, (f.op for f in failures.values()))
+        return done
+
+    async def _adopt(self, failure: Failure) -> Failure | None:
+        wanted = failure.op.element
+        assert isinstance(wanted, Route)
+        holder = await self._kernel.holder(wanted)
+        if holder is None:
+            return failure  # gone meanwhile: tried again at once
+        owner = self.tracker.owner_of(wanted.key) or ""
+        if not self._guide.may_replace(holder, wanted, owner):
+            reason = f"blocked by {holder.describe()}: remove that route, or change the network"
+            return Failure(op=failure.op, errno=errno.EEXIST, reason=reason)
+        replace = Op(action=Action.REPLACE, element=wanted, before=holder)
+        again = await self._kernel.apply([replace])
+        return again[0] if again else None
+
+    def _failed(self, failure: Failure) -> None:
+        op, now = failure.op, self._clock.now()
+        entry = self.retries.failed(op.element.key, failure.reason, now)
+        if entry.attempts == 1:
+            log.warning(
+                "cannot %s %s, will retry: %s", op.action.value, op.element.describe(), failure.reason
+            )
+            self.report.note(
+                f"cannot {op.action.value} {op.element.describe()}: {failure.reason}", now
+            )
+
+    def _recovered(self, op: Op) -> None:
+        entry = self.retries.succeeded(op.element.key)
+        if entry is not None:
+            log.info("%s works again after attempts=%d", op.element.describe(), entry.attempts + 1)
+
+    def _tell(self, done: Sequence[Op], seconds: float) -> None:
+        if not done:
+            self._drifted = {key: None for key in self._drifted if key in self._paused}
+            return
+        healed = [op for op in done if op.element.key in self._drifted]
+        planned = [op for op in done if op.element.key not in self._drifted]
+        now = self._clock.now()
+        for verb, ops in (("healed", healed), ("applied", planned)):
+            if ops:
+                text = f"{verb}: {summary(ops)}"
+                log.info("%s elapsed_ms=%.1f", text, seconds * 1e3)
+                self.report.note(text, now)
+        for op in healed:
+            self.report.healed[op.element.kind] += 1
+        for op in done:
+            if op.element.key not in self._paused:
+                self._drifted.pop(op.element.key, None)
+
+
+class _InSync:
+    """Which keys were as desired before an observation."""
+
+    def __init__(self, desired: dict[Key, Element], observed: dict[Key, Element]) -> None:
+        self._desired = desired
+        self._observed = observed
+
+    def __call__(self, key: Key) -> bool:
+        return self._desired.get(key) == self._observed.get(key)
+
+
+def _route_exists(failure: Failure) -> bool:
+    return (
+        failure.errno == errno.EEXIST
+        and failure.op.element.kind is Kind.ROUTE
+        and failure.op.action is Action.CREATE
+    )
