@@ -43,7 +43,7 @@ static: setup  ## the part of check that runs no test
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 test: static  ## everything: check, then contract, netns, e2e and packaging tests
 	scripts/isolated $(BIN)/python -m pytest $(ALL_TESTS) $(PYTEST)
