@@ -19,13 +19,14 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from subnet.clock import Clock
+
 from backends.elements import Element, Key, Kind, Route
 from flanneld_py.kernel import Action, Failure, HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.reconcile.fights import Fights
 from flanneld_py.reconcile.report import Report, summary
 from flanneld_py.reconcile.retry import Retries, Uniform
 from flanneld_py.reconcile.tracker import Tracker
-from subnet.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -190,9 +191,7 @@ class Reconciler:
         equal_before = self._in_sync() if self.observed_once else None
         self.tracker.observe_all(seen.elements)
         if equal_before is not None:
-            self._drifted.update(
-                (key, None) for key in self.tracker.dirty if equal_before(key)
-            )
+            self._drifted.update((key, None) for key in self.tracker.dirty if equal_before(key))
         cost = time.process_time() - started
         self.report.observations += 1
         self.report.observe_seconds = cost
@@ -200,7 +199,9 @@ class Reconciler:
         self._resync_due = self._clock.now() + max(RESYNC_FLOOR, cost / RESYNC_SHARE)
         self._next_observation = self._clock.now() + 3 * cost
         self._set_host(seen.host)
-        log.debug("observed cause=%s elements=%d cpu_ms=%.0f", cause, len(seen.elements), cost * 1e3)
+        log.debug(
+            "observed cause=%s elements=%d cpu_ms=%.0f", cause, len(seen.elements), cost * 1e3
+        )
 
     def _in_sync(self) -> _InSync:
         return _InSync(self.tracker.desired, self.tracker.observed)
@@ -302,7 +303,8 @@ class Reconciler:
 
     async def _adopt(self, failure: Failure) -> Failure | None:
         wanted = failure.op.element
-        assert isinstance(wanted, Route)
+        if not isinstance(wanted, Route):
+            return failure
         holder = await self._kernel.holder(wanted)
         if holder is None:
             return failure  # gone meanwhile: tried again at once
@@ -319,7 +321,10 @@ class Reconciler:
         entry = self.retries.failed(op.element.key, failure.reason, now)
         if entry.attempts == 1:
             log.warning(
-                "cannot %s %s, will retry: %s", op.action.value, op.element.describe(), failure.reason
+                "cannot %s %s, will retry: %s",
+                op.action.value,
+                op.element.describe(),
+                failure.reason,
             )
             self.report.note(
                 f"cannot {op.action.value} {op.element.describe()}: {failure.reason}", now
