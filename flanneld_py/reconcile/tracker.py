@@ -104,7 +104,7 @@ class Tracker:
         for element in elements:
             key = element.key
             wanted = desired.get(key)
-            if wanted == element:
+            if wanted is not None and wanted == element:
                 observed[key] = wanted  # share the object: half the memory at 10,000 peers
             else:
                 observed[key] = element
@@ -122,7 +122,7 @@ class Tracker:
         if element is None:
             self.observed.pop(key, None)
         else:
-            self.observed[key] = wanted if wanted == element else element  # type: ignore[assignment]
+            self.observed[key] = wanted if wanted is not None and wanted == element else element
         if wanted == element:
             self._dirty.pop(key, None)
             return False
@@ -213,9 +213,17 @@ def device_of(element: Element) -> str:
     """The device that must be there before the element can be; empty when none is needed."""
     if isinstance(element, VxlanLink):
         return element.parent
-    if isinstance(element, (Sysctl, ForeignLink)):
+    if isinstance(element, Sysctl):
+        return _device_of_setting(element.name)
+    if isinstance(element, ForeignLink):
         return ""
     return element.dev
+
+
+def _device_of_setting(name: str) -> str:
+    parts = name.split("/")
+    per_device = len(parts) == 5 and parts[0] == "net" and parts[2] == "conf"
+    return parts[3] if per_device and parts[3] not in ("all", "default") else ""
 
 
 def _kind(op: Op) -> int:

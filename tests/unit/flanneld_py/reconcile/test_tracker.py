@@ -86,7 +86,7 @@ def test_a_setting_is_never_removed() -> None:
 
 def test_creations_precede_removals_and_both_have_their_order() -> None:
     tracker = Tracker()
-    old = [
+    old: list[Element] = [
         Nexthop(dev=DEV, gateway=bytes([10, 244, 9, 0]), onlink=True),
         fdb(9),
         Neighbour(dev=DEV, dst=bytes([10, 244, 9, 0]), mac=MAC),
@@ -196,3 +196,17 @@ def test_observing_all_shares_the_objects_of_the_plan() -> None:
     tracker.plan("a", [wanted])
     tracker.observe_all([route(1)])
     assert tracker.observed[wanted.key] is wanted
+
+
+def test_a_setting_of_a_device_waits_for_the_device() -> None:
+    tracker = Tracker()
+    tracker.plan(
+        "node",
+        [
+            Sysctl(name="net/ipv6/conf/flannel.9/accept_ra", value="0"),
+            Sysctl(name="net/ipv6/conf/all/forwarding", value="1"),
+        ],
+    )
+    ops, waiting = tracker.work(may_remove=True, ready_devices=READY)
+    assert [op.element.key for op in ops] == [(Kind.SYSCTL, "net/ipv6/conf/all/forwarding")]
+    assert waiting == 1
