@@ -25,48 +25,73 @@ class AptError(SetupError):
     """apt-get failed; the message has its own last words."""
 
 
-def fetch(wanted: Iterable[str], *, libraries: bool, state: Path, debs: Path) -> list[Path]:
-    """Download packages, and with `libraries` also the shared libraries that they need.
+class Archive:
+    """The machine's Debian archive, read with our own state.
 
     The machine's package lists serve if it has some; if they are too old or absent, our own are
-    fetched into `state`. Raises `AptError`.
+    fetched, once.
     """
-    wanted = list(wanted)
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise AptError(
-            "apt-get and dpkg are not here, so Debian packages cannot be unpacked; put the "
-            "programs into a folder with bin/ and cni/ and name it in FLANNELD_PY_TOOLS "
-            "(scripts/README.md)"
-        )
-    debs.mkdir(parents=True, exist_ok=True)
-    failure = AptError("no package lists")
-    for lists in _lists(state):
-        apt = _Apt(state, lists)
+
+    def __init__(self, cache: Path) -> None:
+        self._state = cache / "apt"
+        self._debs = cache / "debs"
+        self._is_renewed = False
+
+    def fetch(self, wanted: Iterable[str], *, libraries: bool) -> list[Path]:
+        """Download packages, and with `libraries` also the shared libraries that they need.
+
+        Raises `AptError`.
+        """
+        wanted = list(wanted)
+        if not (shutil.which("apt-get") and shutil.which("dpkg")):
+            raise AptError(
+                "apt-get and dpkg are not here, so Debian packages cannot be unpacked; put the "
+                "programs into a folder with bin/ and cni/ and name it in FLANNELD_PY_TOOLS "
+                "(scripts/README.md)"
+            )
+        self._debs.mkdir(parents=True, exist_ok=True)
+        failure = AptError("no package lists")
+        for lists in self._lists():
+            apt = _Apt(self._state, lists)
+            try:
+                files = apt.closure(wanted) if libraries else apt.alone(wanted)
+                return apt.download(files, self._debs)
+            except AptError as error:
+                failure = error
+        raise failure
+
+    def fetch_what_there_is(
+        self, wanted: Iterable[str], missing: Callable[[str, str], None]
+    ) -> list[Path]:
+        """Download packages with their libraries; one that is not to be had stops no other.
+
+        `missing` is told the name of each that is not to be had, and why.
+        """
+        wanted = list(wanted)
         try:
-            return apt.download(apt.closure(wanted) if libraries else apt.alone(wanted), debs)
+            return self.fetch(wanted, libraries=True)
         except AptError as error:
-            failure = error
-    raise failure
+            complain(f"not all packages in one go ({error}); trying them one by one")
+        found: dict[Path, None] = {}
+        for name in wanted:
+            try:
+                found |= dict.fromkeys(self.fetch([name], libraries=True))
+            except AptError as error:
+                missing(name, str(error))
+        return list(found)
 
-
-def fetch_what_there_is(
-    wanted: dict[str, bool], *, state: Path, debs: Path, missing: Callable[[str, str], None]
-) -> list[Path]:
-    """Download all packages with their libraries; one that cannot be had does not stop the others.
-
-    `missing` is told the name of each that could not be had, and why.
-    """
-    try:
-        return fetch(wanted, libraries=True, state=state, debs=debs)
-    except AptError as error:
-        complain(f"not all packages in one go ({error}); trying them one by one")
-    found: dict[Path, None] = {}
-    for name in wanted:
-        try:
-            found |= dict.fromkeys(fetch([name], libraries=True, state=state, debs=debs))
-        except AptError as error:
-            missing(name, str(error))
-    return list(found)
+    def _lists(self) -> Iterator[Path]:
+        """Yield folders of package lists: the machine's, then ours as they are, then renewed."""
+        if any(_SYSTEM_LISTS.glob("*_Packages*")):
+            yield _SYSTEM_LISTS
+        own = self._state / "lists"
+        if any(own.glob("*_Packages*")):
+            yield own
+        if not self._is_renewed:
+            self._is_renewed = True
+            say("apt: fetching package lists of our own")
+            _Apt(self._state, own).update()
+            yield own
 
 
 def unpack(debs: Iterable[Path], root: Path) -> None:
@@ -79,18 +104,6 @@ def unpack(debs: Iterable[Path], root: Path) -> None:
         if done.returncode:
             deb.unlink(missing_ok=True)
             raise SetupError(f"dpkg could not unpack {deb.name}: {_last_words(done.stderr)}")
-
-
-def _lists(state: Path) -> Iterator[Path]:
-    """Yield folders of package lists: the machine's, then ours as they are, then ours renewed."""
-    if any(_SYSTEM_LISTS.glob("*_Packages*")):
-        yield _SYSTEM_LISTS
-    own = state / "lists"
-    if any(own.glob("*_Packages*")):
-        yield own
-    say("apt: fetching package lists of our own")
-    _Apt(state, own).update()
-    yield own
 
 
 class _Apt:

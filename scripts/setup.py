@@ -6,8 +6,6 @@ Python's standard library, needs no root, and does nothing when all is there. sc
 describes the result. Must hold no detail of either part.
 """
 
-from __future__ import annotations
-
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - said before an import fails on an old Python
@@ -18,8 +16,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 - said before an import fails on a
 
 import argparse
 import fcntl
+import os
 import signal
 from pathlib import Path
+from typing import IO
 
 import toolbox
 from profiles import PROFILES
@@ -27,6 +27,7 @@ from progress import SetupError, complain, say
 from virtualenv import Environment
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+_OWNER_REMEDY = "set-up writes to .venv and its cache folder, which must belong to whoever runs it"
 
 
 def main() -> int:
@@ -37,14 +38,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (CHECKOUT / ".venv.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second run in this checkout waits its turn
+            wait_for_our_turn(lock)
             set_up(profile)
     except SetupError as error:
         complain(str(error))
     except OSError as error:
-        complain(
-            f"{error.filename or CHECKOUT}: {error.strerror}; set-up writes to .venv and its cache"
-        )
+        complain(f"{error.filename or CHECKOUT}: {error.strerror}; {_OWNER_REMEDY}")
     except KeyboardInterrupt:
         complain("interrupted; run it again to go on where it stopped")
         return 130
@@ -53,32 +52,38 @@ def main() -> int:
     return 1
 
 
+def wait_for_our_turn(lock: IO[str]) -> None:
+    """Let another set-up of this checkout end first."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another set-up is working in this checkout; waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def set_up(profile: str) -> None:
     """Bring `.venv` and `.venv/tools` to what a profile needs, unless they are there already."""
     environment = Environment(CHECKOUT)
-    tools = environment.folder / "tools"
-    wish = environment.wish(profile)
-    if environment.is_filled(profile, wish) and toolbox.complete(tools, profile):
-        return
-    if _has_more(environment, tools, profile):
+    own_tools = os.environ.get("FLANNELD_PY_TOOLS")
+    tools = Path(own_tools) if own_tools else environment.folder / "tools"
+    enough = PROFILES[PROFILES.index(profile) :]
+    if any(
+        environment.is_filled(name, environment.wish(name)) and not toolbox.missing(tools, name)
+        for name in enough
+    ):
         return
     say(f"profile {profile}")
     environment.folder.mkdir(exist_ok=True)
     cache = toolbox.cache_folder(CHECKOUT)
     environment.make(cache)
     environment.fill(profile)
-    toolbox.provide(cache, tools, profile)
-    environment.remember(profile, wish)
-    say(f"done: {environment.command.relative_to(CHECKOUT)} and .venv/tools (cache: {cache})")
-
-
-def _has_more(environment: Environment, tools: Path, profile: str) -> bool:
-    """Say whether a larger profile is there already."""
-    larger = PROFILES[PROFILES.index(profile) + 1 :]
-    return any(
-        environment.is_filled(name, environment.wish(name)) and toolbox.complete(tools, name)
-        for name in larger
-    )
+    if own_tools is None:
+        toolbox.provide(cache, tools, profile)
+    environment.remember(profile, environment.wish(profile))
+    missing = toolbox.missing(tools, profile)
+    if missing:
+        raise SetupError(f"{tools} lacks {', '.join(missing)}; what needs them cannot run")
+    say(f"done: {environment.command.relative_to(CHECKOUT)} and {tools} (cache: {cache})")
 
 
 if __name__ == "__main__":

@@ -48,11 +48,11 @@ def cache_folder(checkout: Path) -> Path:
     return beside
 
 
-def complete(links: Path, profile: str) -> bool:
-    """Say whether a checkout's folder of links has all that a profile must have."""
+def missing(tools: Path, profile: str) -> list[str]:
+    """Return what a profile must have and a folder of programs lacks."""
     names = [f"bin/{tool.name}" for tool in tools_of(profile) if tool.required]
-    names += [f"cni/{plugin}" for plugin in CNI_PLUGINS]
-    return all((links / name).exists() for name in names)
+    names += ["bin/etcd-demo", *(f"cni/{plugin}" for plugin in CNI_PLUGINS)]
+    return [name for name in names if not (tools / name).exists()]
 
 
 def provide(cache: Path, links: Path, profile: str) -> None:
@@ -109,12 +109,7 @@ def _make_set(cache: Path, final: Path, profile: str) -> list[str]:
         shutil.rmtree(leftover, ignore_errors=True)
     packages = packages_of(profile)
     unavailable: dict[str, str] = {}
-    debs = debian.fetch_what_there_is(
-        packages,
-        state=cache / "apt",
-        debs=cache / "debs",
-        missing=unavailable.__setitem__,
-    )
+    debs = debian.Archive(cache).fetch_what_there_is(packages, unavailable.__setitem__)
     with tempfile.TemporaryDirectory(prefix="new-", dir=cache, ignore_cleanup_errors=True) as made:
         new = Path(made, "set")
         say(f"unpacking {len(debs)} packages")
@@ -148,9 +143,9 @@ def _wrap(new: Path, final: Path, profile: str) -> Iterator[tuple[Tool, str]]:
         if program is None:
             yield tool, "the package lacks it"
             continue
-        loader, missing = _linkage(program, libraries)
-        if missing:
-            yield tool, f"it lacks the libraries {', '.join(missing)}"
+        loader, absent = _linkage(program, libraries)
+        if absent:
+            yield tool, f"it lacks the libraries {', '.join(absent)}"
             continue
         script = binaries / tool.name
         script.write_text(_wrapper(tool, program, loader, libraries, new, final))
@@ -172,8 +167,8 @@ def _linkage(program: Path, libraries: list[Path]) -> tuple[str, list[str]]:
         check=False,
     )
     loader = re.search(r"^\s*(/\S+/ld-linux\S*)", done.stdout, re.MULTILINE)
-    missing = re.findall(r"^\s*(\S+) => not found", done.stdout, re.MULTILINE)
-    return (loader.group(1) if loader else ""), missing
+    absent = re.findall(r"^\s*(\S+) => not found", done.stdout, re.MULTILINE)
+    return (loader.group(1) if loader else ""), absent
 
 
 def _wrapper(

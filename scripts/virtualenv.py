@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import venv
 from pathlib import Path
@@ -23,6 +24,8 @@ import debian
 from progress import SetupError, say
 
 _STAMP = "setup.json"
+_SAY_AFTER = 5.0
+"""Seconds without a word after which the next line of pip's is shown."""
 _PIP_REMEDY = (
     "if that speaks of the network, check pip's index and proxy settings (pip config list), "
     "then run this again"
@@ -78,7 +81,7 @@ class Environment:
             for text in _with_includes(self._requirements(profile))
             for line in text.splitlines()
         )
-        say(f"pip: {count} packages, pinned in requirements/{profile}.txt (some tens of seconds)")
+        say(f"pip: {count} packages, pinned in requirements/{profile}.txt")
         self._pip("install", "--requirement", str(self._requirements(profile)))
         say("pip: this project, editable")
         self._pip("install", "--no-build-isolation", "--no-deps", "--editable", str(self.checkout))
@@ -108,9 +111,7 @@ class Environment:
         """Install pip from the wheel that Debian packages for its own venv module."""
         say("this Python has no ensurepip; taking pip from the package python3-pip-whl")
         with tempfile.TemporaryDirectory(prefix="new-pip-", dir=cache) as unpacked:
-            debs = debian.fetch(
-                ["python3-pip-whl"], libraries=False, state=cache / "apt", debs=cache / "debs"
-            )
+            debs = debian.Archive(cache).fetch(["python3-pip-whl"], libraries=False)
             debian.unpack(debs, Path(unpacked))
             wheels = list(Path(unpacked).glob("usr/share/python-wheels/pip-*.whl"))
             if not wheels:
@@ -119,32 +120,35 @@ class Environment:
             self._run(f"{wheel}/pip", "install", "--quiet", "--no-index", str(wheel))
 
     def _pip(self, *arguments: str) -> None:
-        quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
-        self._run("-m", "pip", arguments[0], *quiet, *arguments[1:])
+        plain = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
+        self._run("-m", "pip", arguments[0], *plain, *arguments[1:])
 
     def _run(self, *arguments: str) -> None:
+        """Run the environment's Python; say now and then what it does, and all if it fails."""
         # What the caller set for other environments does not hold for this one.
         foreign = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
         environment = {name: value for name, value in os.environ.items() if name not in foreign}
-        done = subprocess.run(
+        environment |= {"PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUNBUFFERED": "1"}
+        words: list[str] = []
+        with subprocess.Popen(
             [str(self.python), *arguments],
-            env={**environment, "PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore"},
+            env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        if done.returncode:
-            words = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-            raise SetupError(
-                "\n".join(
-                    [
-                        f"this failed: {self.python} {' '.join(arguments)}",
-                        *(f"    {line}" for line in words[-12:]),
-                        f"setup: {_PIP_REMEDY}",
-                    ]
-                )
-            )
+        ) as process:
+            assert process.stdout
+            last_said = time.monotonic()
+            for line in process.stdout:
+                words.append(line.rstrip())
+                if time.monotonic() - last_said > _SAY_AFTER:
+                    say(f"pip: {line.strip()[:80]}")
+                    last_said = time.monotonic()
+        if process.returncode:
+            shown = [f"    {line}" for line in words if line][-12:]
+            failed = f"this failed: {self.python} {' '.join(arguments)}"
+            raise SetupError("\n".join([failed, *shown, f"setup: {_PIP_REMEDY}"]))
 
 
 def _identity(checkout: Path) -> list[str]:
