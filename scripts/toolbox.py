@@ -8,7 +8,6 @@ Must not know how packages are fetched.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import platform
@@ -37,9 +36,9 @@ def cache_folder(checkout: Path) -> Path:
         chosen = Path(own).absolute()
         chosen.mkdir(parents=True, exist_ok=True)
         return chosen
-    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    shared = Path(home, "flanneld-py").absolute()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # the latter: nobody knows the home folder
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        shared = Path(home, "flanneld-py").absolute()
         shared.mkdir(parents=True, exist_ok=True)
         if os.access(shared, os.W_OK):
             return shared
@@ -62,7 +61,7 @@ def provide(cache: Path, links: Path, profile: str) -> None:
     """
     chosen = cache / f"tools-{profile}-{_fingerprint(profile)}"
     gaps: list[str] = []
-    with _locked(cache):
+    with debian.locked(cache):
         if not (chosen / "complete").exists():
             gaps = _make_set(cache, chosen, profile)
     _link(chosen, links)
@@ -90,17 +89,6 @@ def _fingerprint(profile: str) -> str:
     ):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _locked(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another set-up is working in {cache}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _make_set(cache: Path, final: Path, profile: str) -> list[str]:

@@ -110,7 +110,10 @@ class Environment:
     def _pip_from_debian(self, cache: Path) -> None:
         """Install pip from the wheel that Debian packages for its own venv module."""
         say("this Python has no ensurepip; taking pip from the package python3-pip-whl")
-        with tempfile.TemporaryDirectory(prefix="new-pip-", dir=cache) as unpacked:
+        with (
+            debian.locked(cache),
+            tempfile.TemporaryDirectory(prefix="new-", dir=cache) as unpacked,
+        ):
             debs = debian.Archive(cache).fetch(["python3-pip-whl"], libraries=False)
             debian.unpack(debs, Path(unpacked))
             wheels = list(Path(unpacked).glob("usr/share/python-wheels/pip-*.whl"))
