@@ -24,6 +24,7 @@ import debian
 from progress import SetupError, say
 
 _STAMP = "setup.json"
+_BUILD_PINS = "requirements/build.txt"
 _SAY_AFTER = 5.0
 """Seconds without a word after which the next line of pip's is shown."""
 _PIP_REMEDY = (
@@ -82,7 +83,7 @@ class Environment:
             for line in text.splitlines()
         )
         say(f"pip: {count} packages, pinned in requirements/{profile}.txt")
-        self._pip("install", "--requirement", str(self._requirements(profile)))
+        self._pip("install", "--use-pep517", "--requirement", str(self._requirements(profile)))
         say("pip: this project, editable")
         self._pip("install", "--no-build-isolation", "--no-deps", "--editable", str(self.checkout))
 
@@ -132,9 +133,13 @@ class Environment:
         foreign = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
         environment = {name: value for name, value in os.environ.items() if name not in foreign}
         environment |= {"PIP_USER": "0", "PIP_ROOT_USER_ACTION": "ignore", "PYTHONUNBUFFERED": "1"}
+        # What comes as source is built with our pinned setuptools; older and newer pip differ in
+        # the name. Relative, because pip splits the value at spaces.
+        environment |= dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), _BUILD_PINS)
         words: list[str] = []
         with subprocess.Popen(
             [str(self.python), *arguments],
+            cwd=self.checkout,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
