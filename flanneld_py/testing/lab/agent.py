@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flanneld_py.statusclient import AgentUnreachable, fetch_status
+from flanneld_py.testing.lab.errors import AgentEnded
 from flanneld_py.testing.lab.namespace import Namespace, stop
 from flanneld_py.testing.lab.underlay import GATEWAY
 from flanneld_py.testing.lab.waiting import wait_until
@@ -72,10 +74,10 @@ class Agent:
     def is_ready(self) -> bool:
         """Say whether pods can be connected now. Raises when the process has ended."""
         if not self.running:
-            raise AssertionError(f"agent {self.node.name} has ended: {self.log_tail()}")
+            raise AgentEnded(self.node.name, self.log_tail())
         if not self.subnet_file.exists() or not any(self.cni_conf_dir.glob("*.conflist")):
             return False
-        return bool((self.status() or {}).get("ready"))
+        return bool(self.says("ready"))
 
     @property
     def running(self) -> bool:
@@ -99,13 +101,19 @@ class Agent:
         os.kill(self.pid, signal.SIGCONT)
 
     def status(self) -> dict[str, Any] | None:
-        """Return what `flanneld-py status --json` prints; None when it has no answer."""
-        done = self.ask("status", "--json", "--run-dir", str(self.run_dir))
+        """Return what its socket says, as `flanneld-py status --json` prints it; None: no answer."""
         try:
-            answer: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
+            answer: dict[str, Any] = json.loads(fetch_status(self.run_dir, timeout=2))
+        except (AgentUnreachable, ValueError):
             return None
         return answer
+
+    def says(self, *path: str) -> Any:
+        """Return one value of the status, such as ``says("store", "connected")``; None: nothing."""
+        value: Any = self.status()
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
     def ask(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run another command of `flanneld-py` on this node."""

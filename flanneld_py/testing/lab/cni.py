@@ -14,20 +14,12 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from flanneld_py.testing.lab.errors import CniFailed
 from flanneld_py.testing.lab.icmp import Target
 from flanneld_py.testing.lab.namespace import Namespace
 from flanneld_py.testing.tools import cni_folder, find_tool, search_path
 
 INTERFACE = "eth0"
-
-
-class CniFailed(Exception):
-    """A plugin refused; the message holds its answer."""
-
-    def __init__(self, plugin: str, command: str, answer: str) -> None:
-        self.plugin = plugin
-        self.answer = answer
-        super().__init__(f"CNI {command} of {plugin}: {answer.strip()}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

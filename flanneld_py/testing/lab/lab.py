@@ -42,10 +42,12 @@ class Lab:
         config: Mapping[str, object] | None = VXLAN_CONFIG,
         etcd_program: str = "etcd",
         with_etcd: bool = True,
+        prefix: str | None = None,
+        folder: Path | None = None,
     ) -> None:
-        serial = next(_labs)
-        self.prefix = unique_prefix(serial)
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        """Prepare a lab; `prefix` and `folder` are for who has a machine's namespaces alone."""
+        self.prefix = unique_prefix(next(_labs)) if prefix is None else prefix
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
         self.underlay = Underlay(self.prefix)
         self.etcd = Etcd(self.underlay.namespace, self.folder / "etcd", program=etcd_program)
         self.view = EtcdView(self.underlay.namespace)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
+from flanneld_py.testing.lab.errors import CommandFailed
 from flanneld_py.testing.tools import find_tool, search_path
 
 T = TypeVar("T")
@@ -23,16 +24,6 @@ NETNS_FOLDER = Path("/run/netns")
 PREFIX = "fpy"
 CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class CommandFailed(Exception):
-    """A program of the lab failed; the message holds its words."""
-
-    def __init__(self, command: Sequence[str], status: int, output: str) -> None:
-        self.command = tuple(command)
-        self.status = status
-        self.output = output
-        super().__init__(f"`{' '.join(command)}` ended with {status}: {output.strip()}")
 
 
 class Namespace:

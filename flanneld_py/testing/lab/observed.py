@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from flanneld_py.testing.lab.namespace import CommandFailed, Namespace, run
+from flanneld_py.testing.lab.errors import CommandFailed
+from flanneld_py.testing.lab.namespace import Namespace, run
 from flanneld_py.testing.tools import find_tool
 
 DEVICES = ("flannel.1", "flannel-v6.1")

@@ -151,8 +151,12 @@ class Flow:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"pings to {target}", daemon=True)
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to send."""
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(

@@ -8,9 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-
-class NotWithin(AssertionError):
-    """A condition did not come true in time; says what was waited for and what was seen last."""
+from flanneld_py.testing.lab.errors import NotWithin
 
 
 def wait_until(
@@ -30,6 +28,5 @@ def wait_until(
         if condition():
             return time.monotonic() - began
         if time.monotonic() - began > within:
-            detail = f"; seen: {seen()}" if seen is not None else ""
-            raise NotWithin(f"{what}: not within {within:g} s{detail}")
+            raise NotWithin(what, within, seen() if seen is not None else None)
         time.sleep(every)
