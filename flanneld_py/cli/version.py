@@ -1,0 +1,17 @@
+"""`flanneld-py version`: the version, to standard output (`--version` says it as flannel does)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from flanneld_py import __version__
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the version; there are no flags."""
+    if argv:
+        print(f"flanneld-py: version takes no flags: leave out {argv[0]!r}", file=sys.stderr)
+        return 2
+    print(f"flanneld-py {__version__}")
+    return 0
