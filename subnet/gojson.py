@@ -47,7 +47,7 @@ def parse_object(text: str) -> dict[str, object]:
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     if not isinstance(document, dict):
-        raise ValueError(f"an object is needed, not {kind_of(document)}")  # noqa: TRY004 (input)
+        raise ValueError(f"an object is needed, not {kind_of(document)}")
     _limit_depth(document)
     return document
 

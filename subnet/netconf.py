@@ -217,7 +217,7 @@ def _address6(key: str, value: object) -> IPv6Address:
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("not a string")  # noqa: TRY004 (callers name key and value in one place)
+        raise ValueError("not a string")
     return value
 
 
