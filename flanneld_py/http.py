@@ -80,7 +80,7 @@ class HttpServer:
         self._limits = limits or Limits()
         self._name = name
         self._servers: list[asyncio.Server] = []
-        self._connections: dict[asyncio.Task[None], None] = {}
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(self, listening: socket.socket) -> None:
         """Begin to serve a socket that listens; returns at once. The socket is ours from now on."""
@@ -100,20 +100,24 @@ class HttpServer:
             server.close()
         self._servers.clear()
         tasks = list(self._connections)
-        for task in tasks:
-            task.cancel()
+        while self._connections:
+            self._drop_oldest()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= self._limits.connections:
-            oldest = next(iter(self._connections))
-            del self._connections[oldest]
-            oldest.cancel()
+            self._drop_oldest()
         task = asyncio.create_task(
             self._serve_connection(reader, writer), name=f"{self._name}-connection"
         )
-        self._connections[task] = None
+        self._connections[task] = writer
         task.add_done_callback(self._ended)
+
+    def _drop_oldest(self) -> None:
+        task = next(iter(self._connections))
+        # A task that is cancelled before its first step runs none of its code, `finally` included.
+        self._connections.pop(task).transport.abort()
+        task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task, None)

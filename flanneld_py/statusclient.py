@@ -33,6 +33,10 @@ def fetch_status(run_dir: Path, *, timeout: float = TIMEOUT_SECONDS) -> bytes:
         answer = _ask(path, b"GET /status HTTP/1.0\r\n\r\n", deadline)
     except OSError as error:
         raise _unreachable(path, error, timeout) from error
+    if not answer:
+        raise AgentUnreachable(
+            path=path, reason="the agent closed the connection", remedy="see its log"
+        )
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2)
     if len(words) < 2 or not words[0].startswith("HTTP/1."):

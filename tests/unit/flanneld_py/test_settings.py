@@ -160,10 +160,10 @@ def test_the_version_is_asked_for_before_anything_is_judged() -> None:
 
 
 def test_notes_name_what_is_ignored_or_idle() -> None:
+    argv = ["--healthz-port=1", "--etcd-username=u", "--etcd-password=hunter2"]
+    argv += ["--ip-masq", "true", "--iface=eth9"]
     settings = from_argv(
-        ["--healthz-port=1", "--etcd-username=u", "--etcd-password=hunter2", "--ip-masq", "true"]
-        + ["--iface=eth9"],
-        {"FLANNELD_IPTABLES_RESYNC": "7", "FLANNELD_SUBNET_LEASE_TTL": "soon"},
+        argv, {"FLANNELD_IPTABLES_RESYNC": "7", "FLANNELD_SUBNET_LEASE_TTL": "soon"}
     )
     ttl, idle, password, leftover = settings.notes
     assert ttl.startswith("FLANNELD_SUBNET_LEASE_TTL: 'soon'")
