@@ -43,16 +43,16 @@ def make_peers(count: int) -> list[Peer]:
     ]
 
 
-def sh(*command: str, stdin: str | None = None) -> str:
-    done = subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
-    return done.stdout
+def sh(*command: str) -> str:
+    """Run a program that must succeed; answers what it printed."""
+    return subprocess.run(command, text=True, check=True, capture_output=True).stdout
 
 
 def fresh_device() -> int:
     """A VXLAN device on a veth underlay; answers its index."""
     subprocess.run(["ip", "link", "del", DEVICE], check=False, capture_output=True)
     subprocess.run(["ip", "link", "del", "u0"], check=False, capture_output=True)
-    sh(*"ip link add u0 type veth peer name u1".split())
+    sh("ip", "link", "add", "u0", "type", "veth", "peer", "name", "u1")
     sh("ip", "addr", "add", "172.16.0.0/12", "dev", "u0")
     sh("ip", "link", "set", "u0", "up")
     sh("ip", "link", "set", "u1", "up")
@@ -62,6 +62,7 @@ def fresh_device() -> int:
 
 
 def measured(results: dict[str, list[float]], name: str, wall: float, cpu: float) -> None:
+    """Note one figure."""
     results.setdefault(f"{name}.wall_ms", []).append(wall * 1000)
     results.setdefault(f"{name}.cpu_ms", []).append(cpu * 1000)
 
@@ -69,6 +70,7 @@ def measured(results: dict[str, list[float]], name: str, wall: float, cpu: float
 async def write(
     results: dict[str, list[float]], name: str, sock: RequestSocket, make: Callable[[], list[bytes]]
 ) -> None:
+    """Encode and send."""
     wall, cpu = time.perf_counter(), time.process_time()
     refused = await sock.write(make())
     measured(results, name, time.perf_counter() - wall, time.process_time() - cpu)
@@ -169,6 +171,7 @@ def yardstick(results: dict[str, list[float]], peers: list[Peer]) -> None:
 
 
 def main() -> None:
+    """Enter a namespace, then measure and print."""
     if not os.environ.get(INSIDE):
         rights = ["--net"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--net"]
         os.environ[INSIDE] = "1"

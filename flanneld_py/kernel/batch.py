@@ -43,10 +43,6 @@ def receive_buffer(sock: socket.socket, size: int) -> int:
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
-class DumpInterrupted(Exception):
-    """The tables changed under a dump: what it gave may have holes."""
-
-
 class RequestSocket:
     """Batches, dumps and questions, one at a time."""
 
@@ -134,10 +130,14 @@ class RequestSocket:
         """
         async with self._busy:
             for attempt in range(DUMP_ATTEMPTS):
-                found, whole = await self._dump_once(request, decode)
+                try:
+                    found, whole = await self._dump_once(request, decode)
+                except BaseException:
+                    self._end_dump()
+                    raise
                 if whole or attempt == DUMP_ATTEMPTS - 1:
                     break
-            return found
+        return found
 
     async def _dump_once(
         self, request: bytes, decode: Callable[[bytes, int, int], T | None]
@@ -164,6 +164,14 @@ class RequestSocket:
                 else:
                     self._raise(nl.refusal(part, start, end, flags), "a dump")
             await asyncio.sleep(0)
+
+    def _end_dump(self) -> None:
+        """Read a dump to its end: the kernel refuses the next one (EBUSY) before that."""
+        try:
+            while self._sock.recv(READ_BYTES):
+                pass
+        except OSError:
+            return
 
     async def ask(self, request: bytes) -> bytes | nl.Refusal:
         """One question with one answer: the whole message, or the kernel's refusal."""

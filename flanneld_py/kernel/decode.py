@@ -8,7 +8,7 @@ by the callers, apart from what makes it readable at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from socket import AF_INET
 from struct import Struct
 from typing import Final, NamedTuple
@@ -79,18 +79,7 @@ class LinkFacts:
         if own is None:
             kind = f"{self.host.kind} {self.oddity}" if self.oddity else self.host.kind
             return ForeignLink(name=self.host.name, type=kind)
-        return VxlanLink(
-            name=own.name,
-            vni=own.vni,
-            port=own.port,
-            parent=names.get(self.parent, ""),
-            local=own.local,
-            mac=own.mac,
-            mtu=own.mtu,
-            learning=own.learning,
-            gbp=own.gbp,
-            up=own.up,
-        )
+        return replace(own, parent=names.get(self.parent, ""))
 
 
 def fdb(data: bytes, start: int, end: int, dev: str) -> Fdb | None:
@@ -279,6 +268,16 @@ def address(data: bytes, start: int, end: int) -> tuple[int, HostAddress]:
         permanent=bool(flags & nl.IFA_F_PERMANENT),
         tentative=bool(flags & (nl.IFA_F_TENTATIVE | nl.IFA_F_DADFAILED)),
     )
+
+
+def named(found: HostAddress, dev: str) -> HostAddress:
+    """The address, with the name of its interface."""
+    return replace(found, dev=dev)
+
+
+def appended(found: Route, instance: int) -> Route:
+    """The route as a further one of its key."""
+    return replace(found, instance=instance)
 
 
 def link(data: bytes, start: int, end: int) -> LinkFacts:

@@ -32,6 +32,11 @@ _ROUTE_GATEWAY = {n: Struct(f"{_HEAD}{_RTMSG}HH{n}sHHIHHIHH{n}s") for n in (4, 1
 _FAMILY = {4: AF_INET, 16: AF_INET6}
 
 
+def _scope(type_: int) -> int:
+    """A removal leaves the scope open, because observed routes do not carry it."""
+    return nl.RT_SCOPE_NOWHERE if type_ == nl.RTM_DELROUTE else nl.RT_SCOPE_UNIVERSE
+
+
 def fdb(type_: int, flags: int, ifindex: int, mac: bytes, dst: bytes) -> bytes:
     """A permanent self entry of a VXLAN device."""
     form = _FDB[len(dst)]
@@ -78,10 +83,11 @@ def route_by_nexthop(
 ) -> bytes:
     """A unicast route in table main that refers to a nexthop object."""
     size = len(dst)
+    scope = _scope(type_)
     form = _ROUTE_NEXTHOP[size]
     return form.pack(
         form.size, type_, flags, 0, 0,
-        _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, 0, nl.RTN_UNICAST, 0,
+        _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, scope, nl.RTN_UNICAST, 0,
         4 + size, nl.RTA_DST, dst, 8, nl.RTA_PRIORITY, metric, 8, nl.RTA_NH_ID, nexthop_id,
     )  # fmt: skip
 
@@ -99,10 +105,11 @@ def route_by_gateway(
 ) -> bytes:
     """A unicast route in table main in the classic form."""
     size = len(dst)
+    scope = _scope(type_)
     form = _ROUTE_GATEWAY[size]
     return form.pack(
         form.size, type_, flags, 0, 0,
-        _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, 0, nl.RTN_UNICAST,
+        _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, scope, nl.RTN_UNICAST,
         nl.RTNH_F_ONLINK if onlink else 0,
         4 + size, nl.RTA_DST, dst, 8, nl.RTA_PRIORITY, metric, 8, nl.RTA_OIF, ifindex,
         4 + size, nl.RTA_GATEWAY, gateway,
@@ -117,16 +124,31 @@ def route_plain(
     metric: int,
     protocol: int,
     route_type: int,
-    scope: int = nl.RT_SCOPE_UNIVERSE,
 ) -> bytes:
-    """A route without a next hop: unreachable and its like. A removal may leave the scope open."""
+    """A route without a next hop: unreachable and its like; removes a multipath route too."""
     size = len(dst)
+    scope = _scope(type_)
     form = _ROUTE[size]
     return form.pack(
         form.size, type_, flags, 0, 0,
         _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, scope, route_type, 0,
         4 + size, nl.RTA_DST, dst, 8, nl.RTA_PRIORITY, metric,
     )  # fmt: skip
+
+
+def route_by_device(
+    type_: int, flags: int, dst: bytes, prefixlen: int, metric: int, protocol: int, ifindex: int
+) -> bytes:
+    """A unicast route in table main through a device, without a gateway."""
+    form = Struct(f"={_RTMSG}")
+    size = len(dst)
+    payload = form.pack(
+        _FAMILY[size], prefixlen, 0, 0, MAIN_TABLE, protocol, _scope(type_), nl.RTN_UNICAST, 0
+    )
+    payload += nl.attribute(nl.RTA_DST, dst)
+    payload += nl.attribute(nl.RTA_PRIORITY, nl.U32.pack(metric))
+    payload += nl.attribute(nl.RTA_OIF, nl.U32.pack(ifindex))
+    return nl.message(type_, flags, payload)
 
 
 def address(type_: int, flags: int, ifindex: int, packed: bytes, prefixlen: int) -> bytes:

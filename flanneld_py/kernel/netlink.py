@@ -75,6 +75,7 @@ RTA_NH_ID: Final = 30
 RTNH_F_ONLINK: Final = 4
 RTM_F_CLONED: Final = 0x200
 RTN_UNICAST: Final = 1
+RTN_LOCAL: Final = 2
 ROUTE_TYPES: Final = {
     1: "unicast",
     2: "local",

@@ -1,0 +1,306 @@
+"""Elements other than links and settings, written to the kernel in batches.
+
+Turns operations into messages and refusals into failures, and knows which refusals are none:
+deleting what is absent, creating what is there and equal. It does not decide what is wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from itertools import groupby
+
+from backends.elements import (
+    ROUTE_PROTOCOL,
+    Address,
+    Fdb,
+    Kind,
+    Neighbour,
+    Nexthop,
+    Route,
+    ip_text,
+)
+from flanneld_py.kernel import Action, Failure, Op, decode, encode
+from flanneld_py.kernel import netlink as nl
+from flanneld_py.kernel.batch import RequestSocket
+from flanneld_py.kernel.decode import NexthopObject
+from flanneld_py.kernel.reasons import reason
+from flanneld_py.kernel.scan import Scanner
+from flanneld_py.kernel.view import RouteKey, View
+
+_ABSENT = {
+    Kind.ADDRESS: {errno.EADDRNOTAVAIL, errno.ENODEV},
+    Kind.FDB: {errno.ENOENT, errno.ENODEV, errno.EINVAL},
+    Kind.NEIGHBOUR: {errno.ENOENT, errno.ENODEV},
+    Kind.NEXTHOP: {errno.ENOENT},
+    Kind.ROUTE: {errno.ESRCH, errno.ENODEV},
+}
+"""What the kernel answers to the removal of what is not there."""
+_NEXTHOP_ATTEMPTS = 64
+_VANISHED = "a nexthop of ours has vanished, its routes with it"
+
+
+class Absent(Exception):
+    """What an operation depends on is not there; for a removal that means it is done."""
+
+
+def _place(route: Route) -> RouteKey:
+    return (route.dst, route.prefixlen, route.metric)
+
+
+class Writer:
+    """Batches of operations on addresses, FDB, neighbours, nexthops and routes."""
+
+    def __init__(self, sock: RequestSocket, view: View, scanner: Scanner) -> None:
+        self._sock = sock
+        self._view = view
+        self._scanner = scanner
+        self._strangers: dict[str, int] = {}
+        self.holders: dict[RouteKey, Route] = {}
+        """Routes that were found in the way of creations of the last `write`."""
+
+    async def write(self, ops: Sequence[Op]) -> list[Failure]:
+        """Work through `ops`. A kind's answers are known before the next kind is sent."""
+        self.holders = {}
+        await self._find_strangers(ops)
+        failures: list[Failure] = []
+        for kind, run in groupby(ops, key=lambda op: op.element.kind):
+            if kind is Kind.NEXTHOP:
+                failures += await self._write_nexthops(list(run))
+            else:
+                failures += await self._write_run(kind, list(run))
+        return failures
+
+    async def _find_strangers(self, ops: Sequence[Op]) -> None:
+        """Look up devices that the view does not know, for this call only."""
+        devices = {getattr(op.element, "dev", "") for op in ops}
+        self._strangers = {}
+        for name in sorted(devices - self._view.indices.keys() - {""}):
+            answer = await self._sock.ask(encode.get_link(name))
+            if isinstance(answer, bytes):
+                self._strangers[name] = decode.link(answer, 0, len(answer)).host.ifindex
+
+    def _index(self, dev: str) -> int:
+        index = self._view.indices.get(dev) or self._strangers.get(dev)
+        if index is None:
+            raise Absent(f"device {dev} is absent")
+        return index
+
+    # -- everything but nexthops
+
+    async def _write_run(self, kind: Kind, run: list[Op]) -> list[Failure]:
+        failed: dict[int, Failure] = {}
+        messages: list[bytes] = []
+        places: list[int] = []
+        for place, op in enumerate(run):
+            try:
+                message = self._message(op)
+            except Absent as absent:
+                if op.action is not Action.DELETE:
+                    failed[place] = Failure(op=op, errno=errno.ENOENT, reason=str(absent))
+                continue
+            messages.append(message)
+            places.append(place)
+        refused = await self._sock.write(messages)
+        in_the_way: dict[int, nl.Refusal] = {}
+        for number, answer in refused.items():
+            op = run[places[number]]
+            if op.action is Action.DELETE and self._is_absent(op, answer):
+                continue
+            if answer.errno == errno.EEXIST and op.action is Action.CREATE:
+                in_the_way[places[number]] = answer
+                continue
+            failed[places[number]] = self._failure(op, answer)
+        if in_the_way:
+            failed.update(await self._compare(kind, run, in_the_way))
+        if kind is Kind.ROUTE:
+            self._view.carriers |= {
+                op.element.dev for op in run if isinstance(op.element, Route) and op.element.dev
+            }
+        return [failed[place] for place in sorted(failed)]
+
+    def _is_absent(self, op: Op, answer: nl.Refusal) -> bool:
+        element = op.element
+        if answer.errno in _ABSENT[element.kind]:
+            return True
+        # The route went with its nexthop.
+        return isinstance(element, Route) and element.by_nexthop and "exthop id" in answer.text
+
+    def _failure(self, op: Op, answer: nl.Refusal) -> Failure:
+        element = op.element
+        number = answer.errno
+        if number == errno.ENODEV:
+            number = errno.ENOENT
+        if isinstance(element, Route) and element.by_nexthop and "exthop id" in answer.text:
+            number = errno.ENOENT
+            self._view.stale = _VANISHED
+        return Failure(op=op, errno=number, reason=reason(element.kind, answer.errno, answer.text))
+
+    def _message(self, op: Op) -> bytes:
+        element = op.element
+        remove = op.action is Action.DELETE
+        if isinstance(element, Fdb):
+            return self._fdb(element, remove)
+        if isinstance(element, Neighbour):
+            index = self._index(element.dev)
+            type_, flags = (
+                (nl.RTM_DELNEIGH, encode.REMOVE) if remove else (nl.RTM_NEWNEIGH, encode.PUT)
+            )
+            return encode.neighbour(type_, flags, index, element.dst, element.mac or bytes(6))
+        if isinstance(element, Route):
+            return self._route(element, op.action)
+        if isinstance(element, Address):
+            index = self._index(element.dev)
+            type_, flags = (
+                (nl.RTM_DELADDR, encode.REMOVE) if remove else (nl.RTM_NEWADDR, encode.ADD)
+            )
+            return encode.address(type_, flags, index, element.address, element.prefixlen)
+        raise TypeError(f"{type(element).__name__} is not written in batches")
+
+    def _fdb(self, element: Fdb, remove: bool) -> bytes:
+        index = self._index(element.dev)
+        if not remove:
+            return encode.fdb(nl.RTM_NEWNEIGH, encode.PUT, index, element.mac, element.dst)
+        # Only multicast and zero MACs have several destinations; an unspecified one stands for
+        # whatever the entry has.
+        if element.mac[0] & 1 or not any(element.mac) or not any(element.dst):
+            return encode.fdb_removal(index, element.mac)
+        return encode.fdb(nl.RTM_DELNEIGH, encode.REMOVE, index, element.mac, element.dst)
+
+    def _route(self, route: Route, action: Action) -> bytes:
+        if action is Action.DELETE:
+            type_, flags = nl.RTM_DELROUTE, encode.REMOVE
+        else:
+            type_ = nl.RTM_NEWROUTE
+            flags = encode.ADD if action is Action.CREATE else encode.PUT
+        dst, length, metric, protocol = route.dst, route.prefixlen, route.metric, route.protocol
+        if route.by_nexthop:
+            id_ = route.via_instance if action is Action.DELETE else 0
+            id_ = id_ or self._nexthop_id(route)
+            return encode.route_by_nexthop(type_, flags, dst, length, metric, protocol, id_)
+        if route.type != "unicast" or not route.dev:
+            number = nl.ROUTE_TYPE_NUMBERS.get(route.type, 0) or int(route.type)
+            return encode.route_plain(type_, flags, dst, length, metric, protocol, number)
+        index = self._index(route.dev)
+        if not route.gateway:
+            return encode.route_by_device(type_, flags, dst, length, metric, protocol, index)
+        return encode.route_by_gateway(
+            type_, flags, dst, length, metric, protocol, index, route.gateway, route.onlink
+        )
+
+    def _nexthop_id(self, route: Route) -> int:
+        index = self._index(route.dev)
+        id_ = self._view.nexthops.primary(index, route.gateway, route.onlink)
+        if id_ is None:
+            raise Absent(f"nexthop via {ip_text(route.gateway)} dev {route.dev} is absent")
+        return id_
+
+    async def _compare(
+        self, kind: Kind, run: list[Op], refused: dict[int, nl.Refusal]
+    ) -> dict[int, Failure]:
+        """Creations that met something: equal is success, anything else is in the way."""
+        failed: dict[int, Failure] = {}
+        if kind is Kind.ROUTE:
+            wanted = {_place(r) for p in refused if isinstance(r := run[p].element, Route)}
+            self.holders |= await self._scanner.holders(wanted)
+        for place, answer in refused.items():
+            op = run[place]
+            element = op.element
+            if isinstance(element, Route):
+                held = self.holders.get(_place(element))
+                if held == element:
+                    continue
+                says = f"held by {held.describe()}" if held else "held by a route that went since"
+                failed[place] = Failure(op=op, errno=errno.EEXIST, reason=says)
+            elif isinstance(element, Address):
+                length = await self._scanner.has_address(self._index(element.dev), element)
+                if length is not None and length != element.prefixlen:
+                    says = f"the device has the address with prefix length {length}"
+                    failed[place] = Failure(op=op, errno=errno.EEXIST, reason=says)
+            else:
+                failed[place] = self._failure(op, answer)
+        return failed
+
+    # -- nexthops
+
+    async def _write_nexthops(self, run: list[Op]) -> list[Failure]:
+        failed: dict[int, Failure] = {}
+        waiting = dict(enumerate(run))
+        for _ in range(_NEXTHOP_ATTEMPTS):
+            waiting = await self._try_nexthops(waiting, failed)
+            if not waiting:
+                break
+        for place, op in waiting.items():
+            says = "every id that was tried is taken by another program"
+            failed[place] = Failure(op=op, errno=errno.EEXIST, reason=says)
+        return [failed[place] for place in sorted(failed)]
+
+    async def _try_nexthops(
+        self, waiting: dict[int, Op], failed: dict[int, Failure]
+    ) -> dict[int, Op]:
+        """Send what is to be sent; answer the creations whose id turned out to be taken."""
+        table = self._view.nexthops
+        messages: list[bytes] = []
+        sent: list[tuple[int, Op, NexthopObject]] = []
+        begun: set[tuple[str, bytes, bool]] = set()
+        for place, op in waiting.items():
+            element = op.element
+            assert isinstance(element, Nexthop)
+            content = (element.dev, element.gateway, element.onlink)
+            try:
+                index = self._index(element.dev)
+                id_ = element.instance or table.primary(index, element.gateway, element.onlink)
+                if op.action is Action.DELETE:
+                    item = table.get(id_) if id_ else None
+                    if item is None or item.protocol != ROUTE_PROTOCOL:
+                        continue
+                    table.begin_removal(item.id)
+                    messages.append(encode.nexthop_removal(item.id))
+                elif id_ or content in begun:
+                    continue
+                else:
+                    begun.add(content)
+                    item = NexthopObject(
+                        table.take_id(), ROUTE_PROTOCOL, index, element.gateway, element.onlink,
+                        plain=True,
+                    )  # fmt: skip
+                    messages.append(encode.nexthop(item.id, index, element.gateway, element.onlink))
+            except Absent as absent:
+                if op.action is not Action.DELETE:
+                    failed[place] = Failure(op=op, errno=errno.ENOENT, reason=str(absent))
+                continue
+            sent.append((place, op, item))
+        refused = await self._sock.write(messages)
+        return self._settle_nexthops(sent, refused, failed)
+
+    def _settle_nexthops(
+        self,
+        sent: list[tuple[int, Op, NexthopObject]],
+        refused: dict[int, nl.Refusal],
+        failed: dict[int, Failure],
+    ) -> dict[int, Op]:
+        table = self._view.nexthops
+        again: dict[int, Op] = {}
+        for number, (place, op, item) in enumerate(sent):
+            answer = refused.get(number)
+            if op.action is Action.DELETE:
+                if answer is None:
+                    table.drop(item.id)
+                elif answer.errno in _ABSENT[Kind.NEXTHOP]:
+                    table.end_removal(item.id)
+                    table.drop(item.id)
+                    self._view.stale = _VANISHED
+                else:
+                    table.end_removal(item.id)
+                    failed[place] = self._failure(op, answer)
+            elif answer is None:
+                assert isinstance(op.element, Nexthop)
+                if table.get(item.id) is None:
+                    table.put(item, op.element.dev)
+                self._view.carriers.add(op.element.dev)
+            elif answer.errno == errno.EEXIST:
+                table.mark_taken(item.id)
+                again[place] = op
+            else:
+                failed[place] = self._failure(op, answer)
+        return again
