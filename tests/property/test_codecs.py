@@ -5,7 +5,7 @@ import json
 import random
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from flanneld_py import subnetfile
@@ -69,6 +69,7 @@ def attributes(draw: st.DrawFn) -> LeaseAttrs:
 # --- round trips -----------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(subnets4() | st.none(), subnets6() | st.none())
 def test_lease_keys_round_trip(subnet: IPv4Network | None, subnet6: IPv6Network | None) -> None:
     assume(subnet is not None or subnet6 is not None)
@@ -77,6 +78,7 @@ def test_lease_keys_round_trip(subnet: IPv4Network | None, subnet6: IPv6Network 
     assert codec.key_text(key.encode()) == key
 
 
+@settings(deadline=None)
 @given(attributes())
 def test_values_round_trip(attrs: LeaseAttrs) -> None:
     encoded = codec.encode_attrs(attrs)
@@ -94,6 +96,7 @@ def test_values_round_trip(attrs: LeaseAttrs) -> None:
         assert json.loads(ours or "null") == json.loads(theirs or "null")
 
 
+@settings(deadline=None)
 @given(attributes(), st.randoms(use_true_random=False))
 def test_the_spelling_of_keys_and_spaces_do_not_matter(
     attrs: LeaseAttrs, source: random.Random
@@ -112,6 +115,7 @@ def test_the_spelling_of_keys_and_spaces_do_not_matter(
     assert json.loads(respelled.backend_data or "0") == json.loads(plain.backend_data or "0")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**24 - 1), st.binary(min_size=6, max_size=6))
 def test_vxlan_data_round_trips(vni: int, mac: bytes) -> None:
     text = codec.vtep_text(vni, mac)
@@ -120,6 +124,7 @@ def test_vxlan_data_round_trips(vni: int, mac: bytes) -> None:
     assert attrs.backend_data == text
 
 
+@settings(deadline=None)
 @given(
     subnets4(),
     subnets4(),
@@ -161,6 +166,7 @@ near_json = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(near_json)
 @example(b'{"PublicIP":' * 5000)
 def test_any_value_is_read_or_refused(value: bytes) -> None:
@@ -172,6 +178,7 @@ def test_any_value_is_read_or_refused(value: bytes) -> None:
                 codec.vtep(data)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=80)
     | st.from_regex(r"[0-9.]{1,12}-[0-9]{1,3}(&[0-9a-f:]{2,20}-[0-9]{1,3})?").map(str.encode)
@@ -184,6 +191,7 @@ def test_any_key_is_read_or_refused(tail: bytes) -> None:
         assert codec.parse_lease_key(PREFIX, again.encode()) == (subnet, subnet6)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100) | json_values.map(json.dumps))
 def test_any_vxlan_data_is_read_or_refused(data: str) -> None:
     with contextlib.suppress(CodecError):
@@ -220,6 +228,7 @@ config_values = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=200)
     | json_values.map(json.dumps)
@@ -282,6 +291,7 @@ def check_derived(config: NetworkConfig) -> None:
         assert int(last) + size - 1 <= int(network.broadcast_address)
 
 
+@settings(deadline=None)
 @given(valid_configs())
 def test_derived_values_are_coherent(config: NetworkConfig) -> None:
     check_derived(config)
@@ -290,6 +300,7 @@ def test_derived_values_are_coherent(config: NetworkConfig) -> None:
 # --- allocation ------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     valid_configs(),
     st.lists(subnets4(2, 32), max_size=30),
@@ -358,6 +369,7 @@ def full6(config: NetworkConfig, taken6: list[IPv6Network]) -> bool:
 # --- subnet.env ------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=300)
     | st.lists(
