@@ -6,6 +6,8 @@ the store may be hostile: it is shown escaped, and never read as markup.
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ from flanneld_py.status import Change, FailingElement, LeasePhase, PeerState, Pe
 
 FEW = 10
 """Peers, failing elements and changes that are shown unless more is asked for."""
-PIPE_WIDTH = 160
-"""Columns when nobody looks at a terminal."""
+LABEL_WIDTH = len("interface") + 2
+MIN_TEXT_WIDTH = 20
+"""Columns below which a narrow terminal folds the lines itself."""
 
 GOOD, BAD, DOUBTFUL, PLAIN = "green", "red", "yellow", ""
 
@@ -53,20 +56,24 @@ def rows(status: Status, *, all_peers: bool = False) -> list[Row]:
 
 
 def print_status(status: Status, *, all_peers: bool = False) -> None:
-    """Print the rows to standard output."""
+    """Print the rows to standard output; folded on a terminal, one line each in a pipe."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(console.width, PIPE_WIDTH)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    width = shutil.get_terminal_size().columns if console.is_terminal else None
     for row in rows(status, all_peers=all_peers):
-        table.add_row(Text(row.label, style="bold"), Text(escape(row.text), style=row.style))
-    console.print(table)
+        for number, line in enumerate(folded(escape(row.text), width)):
+            label = row.label if number == 0 else ""
+            console.print(Text(f"{label:<{LABEL_WIDTH}}", style="bold") + Text(line, row.style))
+
+
+def folded(text: str, width: int | None) -> list[str]:
+    """`text` in lines that leave room for the label; None: in one line."""
+    if width is None:
+        return [text]
+    room = max(MIN_TEXT_WIDTH, width - LABEL_WIDTH)
+    return textwrap.wrap(text, room, break_on_hyphens=False) or [""]
 
 
 def span(seconds: float) -> str:
