@@ -38,8 +38,7 @@ _ETCD = (
         default="http://127.0.0.1:4001,http://127.0.0.1:2379",
         section=STORE,
         metavar="URL,...",
-        help="Where etcd listens; several are separated by commas. The scheme of the first one "
-        "decides: https means TLS.",
+        help="Where etcd listens; several are separated by commas. https means TLS.",
     ),
     Flag(
         name="etcd-prefix",

@@ -63,6 +63,6 @@ def read_duration(text: str) -> float:
 def duration_text(seconds: float) -> str:
     """A duration in the words that `read_duration` understands, shortest form: 24h, 1h30m, 90s."""
     if seconds != int(seconds) or seconds % 60:
-        return f"{seconds:g}s"
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     hours, minutes = divmod(int(seconds) // 60, 60)
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")

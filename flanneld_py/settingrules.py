@@ -1,61 +1,41 @@
 """The rules for single settings: text -> value, or a ValueError that names value and remedy.
 
-Responsible for one value at a time; how values go together is `settings`' affair. The only thing
-they do outside is to look whether a file can be read.
+Responsible for one value at a time; how values go together is `settings`' affair. Pure; what
+concerns paths is in `pathrules`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 from typing import TypeVar
 
 from flanneld_py.netif import BadRegex, compile_regex
+from subnet.errors import StoreSettingsError
 
 AnyAddress = TypeVar("AnyAddress", IPv4Address, IPv6Address)
 
-SOCKET_PATH_BYTES = 107
-"""A unix socket's path may have 108 bytes, the last of them 0 (unix(7))."""
-LONGEST_SOCKET_NAME = "/agent.sock.4194304"
-"""What is appended to the run folder at most (see `unixsocket`)."""
 INTERFACE_NAME_BYTES = 15
 """IFNAMSIZ without its final 0."""
 
-_ENDPOINT = re.compile(
-    r"(?:(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^\[\]:/?#@\s]+)"
-    r"(?P<port>:[^/?#]*)?/?"
-)
-
 
 def endpoints(text: str) -> tuple[str, ...]:
-    """etcd's endpoints, each ``[scheme://]host:port`` without a trailing slash."""
-    found = tuple(_endpoint(entry.strip()) for entry in text.split(",") if entry.strip())
-    if not found:
-        raise ValueError("no endpoint is given: write for example http://192.0.2.1:2379")
-    return found
-
-
-def _endpoint(text: str) -> str:
-    """One endpoint. What may be a password within it is not repeated in the error."""
+    """etcd's endpoints as the store takes them; what may be a password is not repeated."""
     if "@" in text:
         raise ValueError(
-            f"{text.rpartition('@')[2]!r}: no user or password belongs into an endpoint: "
+            "no user or password belongs into an endpoint: "
             "give --etcd-username and FLANNELD_ETCD_PASSWORD"
         )
-    match = _ENDPOINT.fullmatch(text)
-    example = "write for example http://192.0.2.1:2379 or https://[2001:db8::1]:2379"
-    if match is None:
-        raise ValueError(f"{text!r} is no endpoint: {example}")
-    if match["scheme"] is not None and match["scheme"].lower() not in ("http", "https"):
-        raise ValueError(f"{text!r}: the scheme must be http or https: {example}")
-    port = (match["port"] or "").removeprefix(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
-        raise ValueError(f"{text!r} has no port from 1 to 65535: etcd's own is 2379: {example}")
-    if match["host"].startswith("["):
-        address(match["host"][1:-1])
-    return text.rstrip("/")
+    # Imported here: the package loads gRPC, which help and wrong flags need not wait for.
+    from subnet.etcd.settings import parse_endpoints
+
+    found = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    try:
+        parse_endpoints(found, tls_files=False)
+    except StoreSettingsError as error:
+        subject = error.source.removeprefix("etcd endpoint ").removeprefix("etcd")
+        raise ValueError(": ".join(filter(None, (subject, error.reason, error.remedy)))) from None
+    return found
 
 
 def etcd_prefix(text: str) -> str:
@@ -127,34 +107,3 @@ def regex(text: str) -> re.Pattern[str]:
         return compile_regex(text)
     except BadRegex as error:
         raise ValueError(f"{text!r}: {error.reason}: write for example ^eth[0-9]+$") from None
-
-
-def readable_file(text: str) -> Path:
-    """A file that exists and can be read now."""
-    found = path(text)
-    try:
-        with found.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise ValueError(
-            f"{text!r} cannot be read ({error.strerror}): give a file that this user may read"
-        ) from error
-    return found
-
-
-def path(text: str) -> Path:
-    """A path, made absolute, so that it means the same for ever and in every message."""
-    if not text or "\0" in text:
-        raise ValueError(f"{text!r} is no path: give one such as /var/lib/flanneld-py")
-    return Path(os.path.abspath(text))
-
-
-def run_dir(text: str) -> Path:
-    """A folder whose path leaves room for the name of a unix socket."""
-    found = path(text)
-    spare = SOCKET_PATH_BYTES - len(LONGEST_SOCKET_NAME)
-    if len(os.fsencode(found)) > spare:
-        raise ValueError(
-            f"{text!r} is too long for a unix socket in it: give a path of at most {spare} bytes"
-        )
-    return found

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
+from flanneld_py import pathrules as paths
 from flanneld_py import settingrules as rules
 from flanneld_py.flags import Parsed, UsageError, parse
 from flanneld_py.flagtable import AGENT_FLAGS, COMMANDS, NO_KUBERNETES
@@ -43,19 +44,19 @@ class CniMode(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdSettings:
-    """How to reach etcd."""
+class EtcdOptions:
+    """How to reach etcd. Not the store's own value, whose package loads gRPC."""
 
     endpoints: tuple[str, ...] = ("http://127.0.0.1:4001", "http://127.0.0.1:2379")
-    """``[scheme://]host:port`` each, in the order given; the scheme of the first one decides."""
+    """URLs or ``host:port``, all with or all without TLS."""
     prefix: str = "/coreos.com/network"
     """As given; the store cleans it as flannel does."""
-    cafile: Path | None = None
-    certfile: Path | None = None
+    cafile: str = ""
+    certfile: str = ""
     """Given together with `keyfile`, or not at all."""
-    keyfile: Path | None = None
+    keyfile: str = ""
     username: str = ""
-    """Empty: no authentication. Never set without a password."""
+    """Given together with `password`, or not at all."""
     password: Secret = field(default_factory=Secret)
 
 
@@ -89,7 +90,7 @@ class CniSettings:
 class Settings:
     """All that the user can decide. Defaults are those of the flags."""
 
-    etcd: EtcdSettings = field(default_factory=EtcdSettings)
+    etcd: EtcdOptions = field(default_factory=EtcdOptions)
     iface: InterfaceOptions = field(default_factory=InterfaceOptions)
     """Which interface carries the traffic between nodes (flannel-compat 5)."""
     paths: PathSettings = field(default_factory=PathSettings)
@@ -119,14 +120,14 @@ def from_argv(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         etcd=_etcd(reader),
         iface=_iface(reader),
         paths=PathSettings(
-            subnet_file=reader.required("subnet-file", rules.path),
-            state_dir=reader.required("state-dir", rules.path),
-            run_dir=reader.required("run-dir", rules.run_dir),
+            subnet_file=reader.required("subnet-file", paths.path),
+            state_dir=reader.required("state-dir", paths.path),
+            run_dir=reader.required("run-dir", paths.run_dir),
         ),
         lease=_lease(reader),
         cni=CniSettings(
             mode=CniMode(parsed.text("cni-mode")),
-            conf_dir=reader.required("cni-conf-dir", rules.path),
+            conf_dir=reader.required("cni-conf-dir", paths.path),
         ),
         nexthops=NexthopMode(parsed.text("nexthops")),
         ip_masq=parsed.boolean("ip-masq"),
@@ -177,9 +178,10 @@ class _Reader:
             return None
 
 
-def _etcd(reader: _Reader) -> EtcdSettings:
-    certfile = reader.optional("etcd-certfile", rules.readable_file)
-    keyfile = reader.optional("etcd-keyfile", rules.readable_file)
+def _etcd(reader: _Reader) -> EtcdOptions:
+    cafile = reader.optional("etcd-cafile", paths.readable_file)
+    certfile = reader.optional("etcd-certfile", paths.readable_file)
+    keyfile = reader.optional("etcd-keyfile", paths.readable_file)
     if bool(reader.text("etcd-certfile")) != bool(reader.text("etcd-keyfile")):
         given, missing = ("etcd-certfile", "etcd-keyfile")
         if reader.text("etcd-keyfile"):
@@ -191,12 +193,12 @@ def _etcd(reader: _Reader) -> EtcdSettings:
         if password:
             given, missing = missing, given
         reader.problem(given, f"a user and a password go together: give --{missing}, too")
-    return EtcdSettings(
+    return EtcdOptions(
         endpoints=reader.required("etcd-endpoints", rules.endpoints),
         prefix=reader.required("etcd-prefix", rules.etcd_prefix),
-        cafile=reader.optional("etcd-cafile", rules.readable_file),
-        certfile=certfile,
-        keyfile=keyfile,
+        cafile=str(cafile or ""),
+        certfile=str(certfile or ""),
+        keyfile=str(keyfile or ""),
         username=username,
         password=Secret(password),
     )

@@ -46,10 +46,11 @@ def main(
     if settings.version:
         print(__version__, file=sys.stderr)
         return 0
-    hide_from_ps(settings.etcd.password)
+    password = settings.etcd.password
+    hide_from_ps(password)
     # Programs that we start have no need to know it.
     variables.pop("FLANNELD_ETCD_PASSWORD", None)
-    handler = configure(settings.log_level, secrets=[settings.etcd.password])
+    handler = configure(settings.log_level, secrets=[password])
     try:
         return _run(settings, start or _daemon)
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from flanneld_py.flags import Flag, HelpRequested, Kind, UsageError, parse
 from flanneld_py.flagtable import AGENT_FLAGS, RUN_DIR
 from flanneld_py.log import escape
-from flanneld_py.settingrules import run_dir
+from flanneld_py.pathrules import run_dir
 from flanneld_py.status import StatusFormatError, decode
 from flanneld_py.statusclient import AgentUnreachable, fetch_status
 

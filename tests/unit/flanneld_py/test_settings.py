@@ -53,12 +53,12 @@ def test_everything_given(tmp_path: Path) -> None:
         ],
         {"FLANNELD_ETCD_PASSWORD": "hunter2"},
     )
-    assert settings.etcd.endpoints == ("https://a:2379", "https://[2001:db8::1]:2379")
+    assert settings.etcd.endpoints == ("https://a:2379/", "https://[2001:db8::1]:2379")
     assert settings.etcd.prefix == "/p"
-    assert (settings.etcd.cafile, settings.etcd.certfile) == (files["ca"], files["cert"])
-    assert settings.etcd.keyfile == files["key"]
+    assert (settings.etcd.cafile, settings.etcd.certfile) == (str(files["ca"]), str(files["cert"]))
+    assert settings.etcd.keyfile == str(files["key"])
     assert settings.etcd.username == "u"
-    assert settings.etcd.password == Secret("hunter2")
+    assert settings.etcd.password.reveal() == "hunter2"
     assert settings.iface.ifaces == ("eth1", "10.0.0.1")
     assert [pattern.pattern for pattern in settings.iface.regexes] == ["^eth[0-9]+$"]
     assert settings.iface.can_reach == IPv6Address("2001:db8::2")
@@ -79,13 +79,10 @@ def test_everything_given(tmp_path: Path) -> None:
     ("argument", "words"),
     [
         ("--etcd-endpoints=,", "no endpoint is given"),
-        ("--etcd-endpoints=http://a", "'http://a' has no port"),
-        ("--etcd-endpoints=http://a:0", "has no port from 1 to 65535"),
-        ("--etcd-endpoints=http://a:70000", "has no port from 1 to 65535"),
-        ("--etcd-endpoints=http://a:2379,ftp://b:1", "'ftp://b:1': the scheme must be http"),
-        ("--etcd-endpoints=http://a:1/path", "'http://a:1/path' is no endpoint"),
-        ("--etcd-endpoints=http://[zz]:1", "is no endpoint"),
-        ("--etcd-endpoints=http://[1:2]:1", "'1:2' is no IP address"),
+        ("--etcd-endpoints=http://a:0", "'http://a:0': port 0"),
+        ("--etcd-endpoints=http://a:2379,ftp://b:1", "'ftp://b:1': scheme 'ftp'"),
+        ("--etcd-endpoints=http://a:1/path", "only scheme, host and port"),
+        ("--etcd-endpoints=http://a:1,https://b:1", "mix http and https"),
         ("--etcd-prefix=/", "'/' is no key prefix"),
         ("--etcd-cafile=/nowhere/ca", "'/nowhere/ca' cannot be read (No such file"),
         ("--etcd-username=u", "give --etcd-password, too"),
@@ -145,8 +142,8 @@ def test_a_value_from_the_environment_is_called_by_its_variable() -> None:
 
 def test_a_password_in_an_endpoint_is_not_repeated() -> None:
     (problem,) = problems_of("--etcd-endpoints=http://u:hunter2@a:2379")
+    assert problem.startswith("--etcd-endpoints: no user or password belongs into an endpoint")
     assert "hunter2" not in problem
-    assert "'a:2379'" in problem
 
 
 def test_a_command_behind_flags_does_not_start_an_agent() -> None:
@@ -178,6 +175,13 @@ def test_no_secret_shows_in_the_settings() -> None:
     settings = from_argv(["--etcd-username=u"], {"FLANNELD_ETCD_PASSWORD": "hunter2"})
     assert settings.etcd.password.reveal() == "hunter2"
     assert "hunter2" not in repr(settings)
-    assert "hunter2" not in f"{settings.etcd.password} {settings.etcd.password!r}"
+
+
+def test_a_secret_shows_itself_only_when_asked_by_name() -> None:
+    secret = Secret("hunter2")
+    assert secret.reveal() == "hunter2"
+    assert f"{secret} {secret!r}" == "*** ***"
+    assert secret == Secret("hunter2")
+    assert secret != Secret("hunter3")
     with pytest.raises(TypeError):
-        pickle.dumps(settings.etcd.password)
+        pickle.dumps(secret)
