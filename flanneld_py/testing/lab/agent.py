@@ -55,7 +55,7 @@ class Agent:
             raise RuntimeError(f"the agent of {self.node.name} runs already")
         with self.log_file.open("ab") as log:
             self.process = self.node.popen(
-                [*COMMAND, "run", *self._own_flags(), *self.flags, *more],
+                [*COMMAND, "run", *self.own_flags(), *self.flags, *more],
                 log=log,
                 environment={**self.environment, "PYTHONUNBUFFERED": "1"},
             )
@@ -101,7 +101,7 @@ class Agent:
         os.kill(self.pid, signal.SIGCONT)
 
     def status(self) -> dict[str, Any] | None:
-        """Return what its socket says, as `flanneld-py status --json` prints it; None: no answer."""
+        """Return what its socket says, as `status --json` prints it; None: no answer."""
         try:
             answer: dict[str, Any] = json.loads(fetch_status(self.run_dir, timeout=2))
         except (AgentUnreachable, ValueError):
@@ -144,7 +144,7 @@ class Agent:
         pairs = (line.partition("=") for line in text.splitlines())
         return {name: value for name, _, value in pairs}
 
-    def _own_flags(self) -> list[str]:
+    def own_flags(self) -> list[str]:
         return [
             f"--etcd-endpoints=http://{GATEWAY}:2379",
             f"--subnet-file={self.subnet_file}",

@@ -98,9 +98,8 @@ def routes_to(node: Namespace, prefix: str) -> list[str]:
 
 def _is_ours(route: dict[str, Any], names: set[str], nexthops: dict[int, dict[str, Any]]) -> bool:
     device = route.get("dev") or nexthops.get(route.get("nhid", 0), {}).get("dev")
-    if route.get("protocol") == OUR_PROTOCOL:
-        return True
-    return device in names and route.get("protocol") not in {"2", "kernel"}
+    protocol = route.get("protocol", BOOT)
+    return protocol == OUR_PROTOCOL or (protocol == BOOT and device in names)
 
 
 def _route_line(route: dict[str, Any], nexthops: dict[int, dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ _VXLAN = struct.Struct("!B3xI")
 _ETHERNET = struct.Struct("!6s6sH")
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _IP_PKTINFO = 8
+_IPV6_FREEBIND = 78
 
 
 class Responders:
@@ -131,6 +132,8 @@ def _listen(family: socket.AddressFamily) -> socket.socket:
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        # The ranges are local by a route, and no single address of them is configured.
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, icmp.RECEIVE_BUFFER)
     sock.bind(("", VXLAN_PORT))
     sock.setblocking(False)
