@@ -60,7 +60,7 @@ class Scenes:
             scene()
 
     def _build(self) -> None:
-        with self._step(f"{NODES} nodes, one agent each") as step:
+        with self._step(f"{NODES} nodes, an agent each") as step:
             nodes = self._lab.add_nodes(NODES)
             self._story.nodes = [NodeView(name=node.name, underlay=str(node.ip)) for node in nodes]
             began = time.monotonic()
@@ -70,19 +70,19 @@ class Scenes:
             _require(all(view.subnet for view in self._story.nodes), "a node has no lease in etcd")
 
     def _connect_pods(self) -> None:
-        with self._step("a pod each, by the CNI bridge plugin") as step:
+        with self._step("a pod each, by CNI bridge") as step:
             for node, view in zip(self._nodes, self._story.nodes, strict=True):
                 view.pod = str(node.add_pod().ip)
                 self._screen.show_nodes()
             wait_until(self._measure, within=HEAL_WITHIN, what="all pods ping each other")
             self._screen.show_nodes()
             pairs = len(self._story.matrix)
-            step.result = f"{pairs} of {pairs} pairs ping (milliseconds in the table)"
+            step.result = f"{pairs} of {pairs} pairs ping"
 
     def _delete_device(self) -> None:
         node = self._nodes[1]
         with (
-            self._step(f"`ip link delete {DEVICE}` on {node.name}") as step,
+            self._step(f"{DEVICE} deleted on {node.name}") as step,
             self._pings() as flows,
         ):
             self._let_flow(1.0, flows)
@@ -100,7 +100,8 @@ class Scenes:
                 healed = time.monotonic() - began
             after = ifindex(node.namespace, DEVICE)
             _require(after not in {0, before}, f"{DEVICE} is still the old one: index {after}")
-            step.result = f"healed in {healed * 1000:.0f} ms: new device, and its pods ping again"
+            step.result = f"healed in {healed * 1000:.0f} ms"
+            step.details = ["a new device, and the pods behind it ping again"]
             self._let_flow(1.5, flows)
             _require(self._measure(), "not all pairs ping after the repair")
 
@@ -109,13 +110,14 @@ class Scenes:
             with self._pings() as flows:
                 self._lab.etcd.freeze()
                 self._let_flow(OUTAGE, flows)
-                step.details = [f"{self._nodes[0].name} says: {self._store_says()}"]
+                says = self._store_says()
                 self._lab.etcd.thaw()
                 self._let_flow(0.5, flows)
-            step.result = f"nothing happens: {self._none_lost(flows)}"
+            step.result = "nothing happens"
+            step.details = [self._none_lost(flows), f"{self._nodes[0].name} says: {says}"]
 
     def _kill_etcd(self) -> None:
-        with self._step(f"etcd killed, started again {OUTAGE:.0f} s later") as step:
+        with self._step(f"etcd killed for {OUTAGE:.0f} s") as step:
             with self._pings() as flows:
                 self._lab.etcd.kill()
                 self._let_flow(OUTAGE, flows)
@@ -126,12 +128,12 @@ class Scenes:
                     every=0.1,
                     what="agents are connected to etcd again",
                 )
-            step.result = f"nothing happens: {self._none_lost(flows)}"
-            step.details = [f"all agents connected again after {took:.1f} s"]
+            step.result = "nothing happens"
+            step.details = [self._none_lost(flows), f"all connected again after {took:.1f} s"]
 
     def _put_garbage(self) -> None:
         garbage = self._garbage()
-        with self._step(f"{len(garbage)} pieces of garbage put into etcd") as step:
+        with self._step("garbage put into etcd") as step:
             with self._pings() as flows:
                 self._lab.view.put_all(garbage)
                 node = self._nodes[0]
@@ -150,8 +152,9 @@ class Scenes:
                     seen=lambda: sorted(named),
                 )
                 self._let_flow(GARBAGE_TIME, flows)
-            step.result = f"nothing happens: {self._none_lost(flows)}; status names each:"
-            step.details = [f"{key.rpartition('/')[2]}: {named[key]}" for key in garbage]
+            step.result = "nothing happens"
+            step.details = [self._none_lost(flows), f"and status names all {len(garbage)} of them:"]
+            step.details += [f"{key.rpartition('/')[2]}: {named[key]}" for key in garbage]
 
     def _garbage(self) -> dict[str, str]:
         """Return keys and values that would hurt an agent that believes its store."""

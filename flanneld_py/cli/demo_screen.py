@@ -50,6 +50,7 @@ class LiveScreen:
 
     def __init__(self, story: Story, console: Console) -> None:
         self._story = story
+        self._console = console
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(
             console=console,
@@ -77,10 +78,10 @@ class LiveScreen:
         story = self._story
         parts: list[RenderableType] = [_title(story)]
         if story.nodes:
-            parts.append(_nodes(story, wide=self._live.console.width >= WIDE))
-        parts += [_step(step, self._spinner) for step in story.steps]
+            parts.append(_nodes(story, wide=self._console.width >= WIDE))
+        parts.append(_steps(story, self._spinner))
         if story.pings:
-            parts.append(Text.assemble("\n  pings now: ", (story.pings, "bold")))
+            parts.append(Text.assemble("\n  pings between all pods: ", (story.pings, "bold cyan")))
         if story.closing:
             parts.append(Text("\n" + "\n".join(story.closing)))
         return Group(*parts)
@@ -114,25 +115,28 @@ class PlainScreen:
         for node in self._story.nodes:
             others = [name for source, name in self._story.matrix if source == node.name]
             seen = " ".join(f"{name} {_rtt(self._story, node.name, name)}" for name in others)
-            _print(f"            {' '.join(_cells(node))}   pings: {seen or '-'}")
+            _print(f"            {' '.join(_cells(node))}   pings in ms: {seen or '-'}")
 
 
 def _title(story: Story) -> Text:
     return Text.assemble(
         ("flanneld-py", "bold cyan"),
-        " · three nodes, a real etcd, one pod each, all on this machine",
+        " · three nodes, a real etcd, a pod each",
         (f"   {story.seconds:4.1f} s", "dim"),
     )
 
 
 def _nodes(story: Story, *, wide: bool) -> Table:
     """The leases, and how the pods ping each other."""
-    table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False, padding=(0, 1))
+    table = Table(
+        box=SIMPLE_HEAD, header_style="dim", pad_edge=False, caption="pings in milliseconds"
+    )
+    table.caption_justify = "right"
     for heading in ("node", "underlay", "leased subnet", *(["VTEP MAC"] if wide else []), "pod"):
         table.add_column(heading, no_wrap=True)
     names = [node.name for node in story.nodes]
     for name in names:
-        table.add_column(f"→ {name}", justify="right", no_wrap=True)
+        table.add_column(f"→ {name}", justify="right", no_wrap=True, min_width=4)
     for node in story.nodes:
         cells = [Text(cell) for cell in _cells(node, wide=wide)]
         cells[0].stylize("bold cyan")
@@ -150,7 +154,7 @@ def _rtt(story: Story, source: str, target: str) -> str:
     if (source, target) not in story.matrix:
         return "·"
     seconds = story.matrix[source, target]
-    return "lost" if seconds is None else f"{seconds * 1000:.2f} ms"
+    return "lost" if seconds is None else f"{seconds * 1000:.2f}"
 
 
 def _rtt_text(story: Story, source: str, target: str) -> Text:
@@ -158,16 +162,27 @@ def _rtt_text(story: Story, source: str, target: str) -> Text:
     return Text(shown, style={"·": "dim", "lost": "bold red"}.get(shown, "green"))
 
 
-def _step(step: Step, spinner: Spinner) -> RenderableType:
+def _steps(story: Story, spinner: Spinner) -> Table:
+    """What was done, and what was seen, side by side."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=2, justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for step in story.steps:
+        table.add_row(_mark(step, spinner), Text(step.title, style="bold"), _seen(step))
+    return table
+
+
+def _mark(step: Step, spinner: Spinner) -> RenderableType:
     if step.held is None:
-        row = Table.grid(padding=(0, 1))
-        row.add_row(" ", spinner, Text(step.title, style="bold"))
-        lines: list[RenderableType] = [row]
-    else:
-        mark = ("  ✔ ", "bold green") if step.held else ("  ✘ ", "bold red")
-        lines = [Text.assemble(mark, (step.title, "bold"), ": ", step.result)]
-    lines += [Text(f"      {line}", style="dim") for line in step.details]
-    return Group(*lines)
+        return spinner
+    return Text("✔", style="bold green") if step.held else Text("✘", style="bold red")
+
+
+def _seen(step: Step) -> Text:
+    style = "bold red" if step.held is False else ""
+    lines = [Text(step.result, style=style)] if step.result else []
+    return Text("\n").join([*lines, *(Text(line, style="dim") for line in step.details)])
 
 
 def _print(line: str) -> None:
