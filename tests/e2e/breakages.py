@@ -7,17 +7,12 @@ from collections.abc import Callable, Mapping
 from flanneld_py.testing.lab.node import Node
 
 DEVICE = "flannel.1"
-BREAKS_PINGS = (
-    "routes flushed",
-    "neighbours flushed",
-    "FDB deleted",
-    "device deleted",
-    "device down",
-)
 
 
 def _routes(node: Node) -> None:
-    node.namespace.ip(f"route flush dev {DEVICE}")
+    # One by one: `ip route flush` cannot delete routes that refer to nexthop objects.
+    lines = [line.split()[1] for line in node.observe().routes if f"dev {DEVICE}" in line]
+    node.namespace.ip(*(f"route delete {prefix}" for prefix in lines))
 
 
 def _neighbours(node: Node) -> None:

@@ -107,7 +107,11 @@ def test_no_etcd_waits_and_recovers(make_lab: MakeLab) -> None:
 
 def test_unknown_interface_lists_every_candidate(lab: Lab) -> None:
     (node,) = lab.add_nodes(1, "--iface=eth7")
-    node.namespace.ip("link add name spare type dummy", "address add 192.0.2.7/24 dev spare")
+    node.namespace.ip(
+        "link add name spare type veth peer name other",
+        "link set other up",
+        "address add 192.0.2.7/24 dev spare",
+    )
     node.agent.start()
     _wait_for_words(node, ["eth7", "u0", "lo", "spare"])
     assert lab.view.leases() == {}

@@ -146,7 +146,7 @@ def test_a_burst_of_link_events(lab: Lab) -> None:
     with node_with_peers(lab, make_peers(PEERS)) as watch:
         node = watch.node
         pid = node.agent.pid
-        node.namespace.ip("link add name noise type dummy")
+        node.namespace.ip("link add name noise type bridge")
         burst = [f"link set noise mtu {1300 + number % 2}" for number in range(LINK_EVENTS)]
         # Frozen for the burst, so that the buffer overruns on any machine.
         node.agent.freeze()
