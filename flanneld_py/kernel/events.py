@@ -6,6 +6,7 @@ date, and asks for a new observation where the kernel is known to change things 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 from backends.elements import MAIN_TABLE, ROUTE_PROTOCOL, Address, Element, Key, Kind
@@ -24,6 +25,18 @@ class EventReader:
         self._seen: list[tuple[Key, Element | None]] = []
         self._host_changed = False
         self._resync = ""
+        self._handlers: dict[int, Callable[[bytes, int, int, int], None]] = {
+            nl.RTM_NEWNEIGH: self._new_neighbour,
+            nl.RTM_DELNEIGH: self._old_neighbour,
+            nl.RTM_NEWROUTE: self._new_route,
+            nl.RTM_DELROUTE: self._old_route,
+            nl.RTM_NEWNEXTHOP: self._nexthop,
+            nl.RTM_DELNEXTHOP: self._nexthop_gone,
+            nl.RTM_NEWLINK: self._new_link,
+            nl.RTM_DELLINK: self._old_link,
+            nl.RTM_NEWADDR: self._new_address,
+            nl.RTM_DELADDR: self._old_address,
+        }
 
     def take(self) -> Changes:
         """What was collected since the last call."""
@@ -47,19 +60,22 @@ class EventReader:
 
     def read(self, data: bytes) -> None:
         """One datagram."""
+        size, type_, flags, _, _ = nl.HEADER.unpack_from(data)
+        handler = self._handlers.get(type_)
+        if size == len(data):  # as nearly always
+            if handler is not None:
+                handler(data, 0, size, flags)
+            return
         for start, end, type_, flags, _ in nl.frames(data, len(data)):
-            if type_ in (nl.RTM_NEWNEIGH, nl.RTM_DELNEIGH):
-                self._neighbour(data, start, end, type_ == nl.RTM_NEWNEIGH)
-            elif type_ in (nl.RTM_NEWROUTE, nl.RTM_DELROUTE):
-                self._route(data, start, end, type_ == nl.RTM_NEWROUTE, flags)
-            elif type_ == nl.RTM_NEWNEXTHOP:
-                self._nexthop(data, start, end)
-            elif type_ == nl.RTM_DELNEXTHOP:
-                self._nexthop_gone(data, start, end)
-            elif type_ in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
-                self._link(data, start, end, type_ == nl.RTM_NEWLINK)
-            elif type_ in (nl.RTM_NEWADDR, nl.RTM_DELADDR):
-                self._address(data, start, end, type_ == nl.RTM_NEWADDR)
+            handler = self._handlers.get(type_)
+            if handler is not None:
+                handler(data, start, end, flags)
+
+    def _new_neighbour(self, data: bytes, start: int, end: int, flags: int) -> None:
+        self._neighbour(data, start, end, True)
+
+    def _old_neighbour(self, data: bytes, start: int, end: int, flags: int) -> None:
+        self._neighbour(data, start, end, False)
 
     def _neighbour(self, data: bytes, start: int, end: int, new: bool) -> None:
         family, index, state, flags, _ = decode.NDMSG.unpack_from(data, start + 16)
@@ -81,32 +97,51 @@ class EventReader:
         is_there = new and bool(state & nl.NUD_PERMANENT) and not flags & ~nl.NTF_SELF
         self._seen.append((element.key, element if is_there else None))
 
-    def _route(self, data: bytes, start: int, end: int, new: bool, flags: int) -> None:
-        family, _, _, _, table, protocol, *_ = decode.RTMSG.unpack_from(data, start + 16)
-        if table != MAIN_TABLE or family not in (AF_INET, AF_INET6):
+    def _new_route(self, data: bytes, start: int, end: int, flags: int) -> None:
+        protocol, table = data[start + 21], data[start + 20]
+        replaces = flags & nl.NLM_F_REPLACE
+        if table != MAIN_TABLE or data[start + 16] not in (AF_INET, AF_INET6):
             return
-        replaces = bool(flags & nl.NLM_F_REPLACE)
-        if new and protocol != ROUTE_PROTOCOL and protocol not in _HOST_PROTOCOLS and not replaces:
+        if protocol != ROUTE_PROTOCOL and protocol not in _HOST_PROTOCOLS and not replaces:
             return
         facts = decode.route(data, start, end)
         if facts is None:
             return
         view = self._view
-        ours = view.owns_route(facts)
-        key: Key = (Kind.ROUTE, facts.dst, facts.prefixlen, facts.metric, 0)
-        if new and ours:
-            self._seen.append((key, facts.element(view.names, view.nexthops.references)))
+        if view.owns_route(facts):
+            element = facts.element(view.names, view.nexthops.references)
+            self._seen.append((element.key, element))
             if flags & nl.NLM_F_APPEND:
                 self.lost("a second route was appended beside one of ours")
-        elif replaces or not new:
-            # A foreign route took the prefix over, or went from it: none of ours is there.
-            self._seen.append((key, None))
-            if facts.key_of() in view.appended:
-                self.lost("one of several routes of one prefix changed")
-        if not ours and protocol in _HOST_PROTOCOLS:
-            self._host_changed |= replaces or decode.host_route(facts, view.names) is not None
+            return
+        if replaces:
+            self._vacant(facts)
+        self._judge_host_route(facts, bool(replaces))
 
-    def _nexthop(self, data: bytes, start: int, end: int) -> None:
+    def _old_route(self, data: bytes, start: int, end: int, flags: int) -> None:
+        if data[start + 20] != MAIN_TABLE or data[start + 16] not in (AF_INET, AF_INET6):
+            return
+        facts = decode.route(data, start, end)
+        if facts is not None:
+            # Whosever it was: whoever wants this prefix may now have it.
+            self._vacant(facts)
+            if not self._view.owns_route(facts):
+                self._judge_host_route(facts, False)
+
+    def _vacant(self, facts: decode.RouteFacts) -> None:
+        """No route of ours is under this key."""
+        key: Key = (Kind.ROUTE, facts.dst, facts.prefixlen, facts.metric, 0)
+        self._seen.append((key, None))
+        if facts.key_of() in self._view.appended:
+            self.lost("one of several routes of one prefix changed")
+
+    def _judge_host_route(self, facts: decode.RouteFacts, replaces: bool) -> None:
+        if facts.protocol in _HOST_PROTOCOLS and (
+            replaces or decode.host_route(facts, self._view.names) is not None
+        ):
+            self._host_changed = True
+
+    def _nexthop(self, data: bytes, start: int, end: int, flags: int) -> None:
         item = decode.nexthop(data, start, end)
         if item is None:
             return
@@ -122,7 +157,7 @@ class EventReader:
             element = table.element(item, dev)
             self._seen.append((element.key, element))
 
-    def _nexthop_gone(self, data: bytes, start: int, end: int) -> None:
+    def _nexthop_gone(self, data: bytes, start: int, end: int, flags: int) -> None:
         item = decode.nexthop(data, start, end)
         if item is None:
             return
@@ -135,24 +170,30 @@ class EventReader:
         if gone is not None:
             self._seen.append((gone, None))
 
-    def _link(self, data: bytes, start: int, end: int, new: bool) -> None:
+    def _old_link(self, data: bytes, start: int, end: int, flags: int) -> None:
         if data[start + 16] != AF_UNSPEC:  # a bridge tells of its ports in the same way
             return
         facts = decode.link(data, start, end)
         view, index = self._view, facts.host.ifindex
-        before = view.links.get(index)
         name = view.names.get(index, facts.host.name)
-        if not new:
-            view.drop_link(index)
-            view.nexthops.drop_device(index)
-            self._host_changed = True
-            if view.is_watched(name):
-                self.lost(f"link {name} is gone")
-                self._seen.append(((Kind.LINK, name), None))
+        is_current = view.indices.get(name, index) == index
+        view.drop_link(index)
+        view.nexthops.drop_device(index)
+        self._host_changed = True
+        if view.is_watched(name):
+            self.lost(f"link {name} is gone")
+        if name in view.scope.devices and is_current:
+            self._seen.append(((Kind.LINK, name), None))
+
+    def _new_link(self, data: bytes, start: int, end: int, flags: int) -> None:
+        if data[start + 16] != AF_UNSPEC:
             return
+        facts = decode.link(data, start, end)
+        view, index = self._view, facts.host.ifindex
+        before = view.links.get(index)
         if before is None or before.host != facts.host:
             self._host_changed = True
-            self._judge_link(before, facts, name)
+            self._judge_link(before, facts, view.names.get(index, facts.host.name))
         view.put_link(facts)
         if index in view.owned:
             element = facts.element(view.names)
@@ -173,11 +214,20 @@ class EventReader:
         elif (before.host.up, before.host.running) != (host.up, host.running):
             self.lost(f"link {name} went {'up' if host.up and host.running else 'down'}")
 
-    def _address(self, data: bytes, start: int, end: int, new: bool) -> None:
+    def _new_address(self, data: bytes, start: int, end: int, flags: int) -> None:
+        element = self._address(data, start, end)
+        if element is not None:
+            self._seen.append((element.key, element))
+
+    def _old_address(self, data: bytes, start: int, end: int, flags: int) -> None:
+        element = self._address(data, start, end)
+        if element is not None:
+            self._seen.append((element.key, None))
+
+    def _address(self, data: bytes, start: int, end: int) -> Address | None:
         index, found = decode.address(data, start, end)
         self._host_changed = True
         dev = self._view.owned.get(index)
         if dev is None or not self._view.is_inside(found.address, found.prefixlen):
-            return
-        element = Address(dev=dev, address=found.address, prefixlen=found.prefixlen)
-        self._seen.append((element.key, element if new else None))
+            return None
+        return Address(dev=dev, address=found.address, prefixlen=found.prefixlen)

@@ -37,6 +37,8 @@ _ABSENT = {
 }
 """What the kernel answers to the removal of what is not there."""
 _NEXTHOP_ATTEMPTS = 64
+_PIECE = 1000
+"""Operations that are packed before the event loop gets its turn."""
 _VANISHED = "a nexthop of ours has vanished, its routes with it"
 
 
@@ -90,9 +92,35 @@ class Writer:
 
     async def _write_run(self, kind: Kind, run: list[Op]) -> list[Failure]:
         failed: dict[int, Failure] = {}
-        messages: list[bytes] = []
+        in_the_way: dict[int, nl.Refusal] = {}
+        for first in range(0, len(run), _PIECE):
+            places, messages = self._messages(run, first, failed)
+            refused = await self._sock.write(messages)
+            for number, answer in refused.items():
+                place = places[number]
+                op = run[place]
+                if op.action is Action.DELETE and self._is_absent(op, answer):
+                    continue
+                if answer.errno == errno.EEXIST and op.action is Action.CREATE:
+                    in_the_way[place] = answer
+                else:
+                    failed[place] = self._failure(op, answer)
+        if in_the_way:
+            failed.update(await self._compare(kind, run, in_the_way))
+        if kind is Kind.ROUTE:
+            self._view.carriers |= {
+                op.element.dev for op in run if isinstance(op.element, Route) and op.element.dev
+            }
+        return [failed[place] for place in sorted(failed)]
+
+    def _messages(
+        self, run: list[Op], first: int, failed: dict[int, Failure]
+    ) -> tuple[list[int], list[bytes]]:
+        """A piece of the run as messages, and which operations they are."""
         places: list[int] = []
-        for place, op in enumerate(run):
+        messages: list[bytes] = []
+        for place in range(first, min(first + _PIECE, len(run))):
+            op = run[place]
             try:
                 message = self._message(op)
             except Absent as absent:
@@ -101,23 +129,7 @@ class Writer:
                 continue
             messages.append(message)
             places.append(place)
-        refused = await self._sock.write(messages)
-        in_the_way: dict[int, nl.Refusal] = {}
-        for number, answer in refused.items():
-            op = run[places[number]]
-            if op.action is Action.DELETE and self._is_absent(op, answer):
-                continue
-            if answer.errno == errno.EEXIST and op.action is Action.CREATE:
-                in_the_way[places[number]] = answer
-                continue
-            failed[places[number]] = self._failure(op, answer)
-        if in_the_way:
-            failed.update(await self._compare(kind, run, in_the_way))
-        if kind is Kind.ROUTE:
-            self._view.carriers |= {
-                op.element.dev for op in run if isinstance(op.element, Route) and op.element.dev
-            }
-        return [failed[place] for place in sorted(failed)]
+        return places, messages
 
     def _is_absent(self, op: Op, answer: nl.Refusal) -> bool:
         element = op.element
@@ -225,11 +237,14 @@ class Writer:
 
     async def _write_nexthops(self, run: list[Op]) -> list[Failure]:
         failed: dict[int, Failure] = {}
-        waiting = dict(enumerate(run))
+        waiting: dict[int, Op] = {}
+        for first in range(0, len(run), _PIECE):
+            piece = dict(enumerate(run[first : first + _PIECE], first))
+            waiting |= await self._try_nexthops(piece, failed)
         for _ in range(_NEXTHOP_ATTEMPTS):
-            waiting = await self._try_nexthops(waiting, failed)
             if not waiting:
                 break
+            waiting = await self._try_nexthops(waiting, failed)
         for place, op in waiting.items():
             says = "every id that was tried is taken by another program"
             failed[place] = Failure(op=op, errno=errno.EEXIST, reason=says)
