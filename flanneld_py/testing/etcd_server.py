@@ -94,7 +94,7 @@ def _openssl(*arguments: object) -> None:
 
 
 class EtcdServer:
-    """One etcd of a cluster of one. `start()` it, and `close()` it; or use it as a context."""
+    """One etcd, a cluster of its own unless `start_cluster` made it. Also a context."""
 
     def __init__(
         self,
@@ -114,7 +114,20 @@ class EtcdServer:
         self._mutual = require_client_certificate
         self._flags = dict(flags or {})
         self.port, self._peer_port, self._metrics_port = free_ports(3)
+        self._name = f"test-{self._peer_port}"
+        self._members = [self]
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start_cluster(cls, size: int) -> list[EtcdServer]:
+        """Start servers that make up one cluster."""
+        members = [cls() for _ in range(size)]
+        for member in members:
+            member._members = members
+            member.start(wait=False)
+        for member in members:
+            member.wait_healthy()
+        return members
 
     @property
     def endpoint(self) -> str:
@@ -295,19 +308,23 @@ class EtcdServer:
     def _log(self) -> Path:
         return self.folder / "etcd.log"
 
+    @property
+    def _membership(self) -> str:
+        return f"{self._name}=http://127.0.0.1:{self._peer_port}"
+
     def _command(self) -> list[str]:
-        peer = f"http://127.0.0.1:{self._peer_port}"
+        peer = self._membership.partition("=")[2]
         flags = {
-            "name": "test",
+            "name": self._name,
             "data-dir": str(self._data),
             "listen-client-urls": self.endpoint,
             "advertise-client-urls": self.endpoint,
             "listen-metrics-urls": f"http://127.0.0.1:{self._metrics_port}",
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": f"test={peer}",
+            "initial-cluster": ",".join(member._membership for member in self._members),
             "logger": "zap",
-            # Nobody to agree with: elected at once, and leases of one second are possible.
+            # Members on loopback agree quickly; and leases of one second are possible so.
             "heartbeat-interval": "20",
             "election-timeout": "200",
         }
@@ -315,9 +332,9 @@ class EtcdServer:
             flags |= {
                 "cert-file": str(self._tls.server_cert),
                 "key-file": str(self._tls.server_key),
-                "trusted-ca-file": str(self._tls.ca),
-                "client-cert-auth": str(self._mutual).lower(),
             }
+            if self._mutual:
+                flags |= {"trusted-ca-file": str(self._tls.ca), "client-cert-auth": "true"}
         flags |= self._flags
         return [str(self._program), *(f"--{name}={value}" for name, value in flags.items())]
 

@@ -227,7 +227,7 @@ class Claims:
             done = True  # by the attempt before, whose answer was lost
         finally:
             if not done:
-                self._later(self._revoke(granted), f"etcd-revoke-{granted:x}")
+                self._later(self._revoke(granted, certain=False), f"etcd-revoke-{granted:x}")
         return granted
 
     def _supersede(self, leases: set[int], *, by: int) -> None:
@@ -256,8 +256,8 @@ class Claims:
         else:
             await self._revoke(lease)
 
-    async def _revoke(self, lease: int) -> None:
-        """End a lease, with what hangs on it."""
+    async def _revoke(self, lease: int, *, certain: bool = True) -> None:
+        """End a lease, with what hangs on it. Its grant may still be under way if not `certain`."""
         for attempt in range(REVOKE_ATTEMPTS):
             try:
                 await self._channel.call(REVOKE, m.LeaseRevokeRequest(ID=lease), reads=True)
@@ -265,9 +265,9 @@ class Claims:
                 logger.info("etcd lease is left to expire lease=%x reason=%r", lease, error)
                 return
             except CallUnavailable as error:
-                if error.code == "NOT_FOUND":
+                if error.code == "NOT_FOUND" and certain:
                     return
                 await asyncio.sleep(0.2 * 2**attempt)
             else:
                 return
-        logger.info("etcd lease is left to expire lease=%x reason=%s", lease, "no answer")
+        logger.debug("etcd lease is gone or left to expire lease=%x", lease)

@@ -6,6 +6,7 @@ this package; what leaves carries the code's name, for the few places that must 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import grpc
@@ -71,14 +72,22 @@ _DENIALS: Final = (
 )
 
 
+_PREAMBLE: Final = re.compile(
+    r"^(etcdserver: |failed to connect to all addresses; last error: \w+: )"
+)
+_TLS_SIGNS: Final = ("TSI_", "Ssl ", "SSL_", "certificate", "handshake")
+
+
 def failure(code: grpc.StatusCode, details: str | None, *, source: str) -> CallFailed:
     """Turn a status into an error that says what happened, at which endpoint, and what to do."""
-    text = (details or "no details").removeprefix("etcdserver: ")
+    text = _PREAMBLE.sub("", details or "no details")
     reason = f"{code.name.lower().replace('_', ' ')}: {text}"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         reason = "no answer in time"
     kind = CallDenied if is_denial(text) else ERRORS[code]
     remedy = CREDENTIALS_REMEDY if kind is CallDenied else _REMEDIES.get(code.name, "")
+    if any(sign in text for sign in _TLS_SIGNS):
+        remedy = "check the scheme of --etcd-endpoints, --etcd-cafile, --etcd-certfile and -keyfile"
     return kind(source=source, reason=reason, code=code.name, remedy=remedy)
 
 

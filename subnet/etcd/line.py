@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 
 from subnet.etcd import messages as m
-from subnet.etcd.failures import CallUnavailable, failure, rpc_failure
+from subnet.etcd.failures import CallDenied, CallUnavailable, failure, rpc_failure
 from subnet.etcd.settings import Endpoint, EtcdSettings, TlsMaterial
 
 Metadata = tuple[tuple[str, str], ...]
@@ -85,8 +85,12 @@ class Line:
         ask = m.RangeRequest(key=b"\0", count_only=True, serializable=True)
         try:
             await self.call(RANGE, ask, timeout=self._connect_timeout)
+        except CallDenied:
+            return  # it did
         except CallUnavailable as error:
-            raise NotConnected(source=self.source, reason=error.reason, code=error.code) from error
+            raise NotConnected(
+                source=self.source, reason=error.reason, code=error.code, remedy=error.remedy
+            ) from error
 
     async def call(
         self, method: Method, request: Any, *, timeout: float, metadata: Metadata = ()

@@ -16,7 +16,9 @@ class TcpProxy:
         self._target = target
         self._server: asyncio.Server | None = None
         self._silent = False
-        self._mute = False
+        self._mute: set[int] = set()
+        self._marked = b""
+        self._silent_after = False
         self._streams: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -53,9 +55,13 @@ class TcpProxy:
         """Carry nothing any more, in neither direction; connections stay and are still taken."""
         self._silent = True
 
-    def lose_answers(self) -> None:
-        """Carry requests but no answers on the connections of now; later ones work."""
-        self._mute = True
+    def lose_answer_to(self, request: bytes, *, and_all_after: bool = False) -> None:
+        """Carry the next request that holds these bytes, but none of the connection's answers.
+
+        Later connections work, unless `and_all_after`.
+        """
+        self._marked = request
+        self._silent_after = and_all_after
 
     def heal(self) -> None:
         """Carry what comes from now on, on new connections."""
@@ -63,7 +69,6 @@ class TcpProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        self._mute = False
         self._streams.append(writer)
         if self._silent:
             return
@@ -87,11 +92,16 @@ class TcpProxy:
         try:
             while data := await source.read(65536):
                 # Once something was lost, the rest of the stream makes no sense to anybody.
-                last = number == self.accepted
-                broken = broken or self._silent or (answers and (self._mute or not last))
+                broken = broken or self._silent or (answers and number in self._mute)
+                marked = not answers and self._marked and self._marked in data
+                if marked:
+                    self._mute.add(number)
+                    self._marked = b""
                 if not broken:
                     sink.write(data)
                     await sink.drain()
+                if marked:
+                    self._silent = self._silent_after
         except ConnectionError:
             pass
         finally:
