@@ -16,12 +16,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from backends.elements import NEXTHOP_ID_BASE, ROUTE_PROTOCOL, Nexthop, ip_text, mac_text
+from backends.elements import (
+    NEXTHOP_ID_BASE,
+    ROUTE_PROTOCOL,
+    Nexthop,
+    ip_text,
+    mac_text,
+)
 from flanneld_py.kernel import decode, encode
 from flanneld_py.kernel import netlink as nl
 from flanneld_py.kernel.batch import RequestSocket
@@ -137,7 +144,8 @@ async def read(
     measured(results, f"{form}.read.route", time.perf_counter() - started, 0)
     wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
     measured(results, f"{form}.read.all", wall, cpu)
-    elements = {e.key: e for part in (fdb, neighbours, hops, routes) for e in part}
+    parts: list[Sequence[Any]] = [fdb, neighbours, hops, routes]
+    elements = {element.key: element for part in parts for element in part}
     cpu = time.process_time() - begun_cpu
     measured(results, f"{form}.read.all+keyed", time.perf_counter() - begun, cpu)
     wanted = (4 if form == "nexthop" else 3) * count
