@@ -26,9 +26,11 @@ def read_record(
         subnet, subnet6 = codec.parse_lease_key(prefix, key)
         attrs = codec.decode_attrs(value)
     except CodecError as error:
+        # The record's key is said once, beside the reason.
+        what = "key" if error.subject.startswith("key ") else "value"
         return Malformed(
             key=codec.key_text(key),
-            reason=f"{error.subject.partition(' ')[0]} {error.reason}",
+            reason=f"{what} {error.reason}",
             mod_revision=mod_revision,
         )
     return Lease(
