@@ -96,7 +96,7 @@ class RequestSocket:
         self._sock.send(data)
         try:
             refused = await self._answers(first, first + len(chunk) - 1)
-        except OSError as error:
+        except KernelError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             lost = nl.Refusal(errno=errno.ENOBUFS, text="the kernel's answers were lost")
@@ -200,10 +200,28 @@ class RequestSocket:
         try:
             return self._sock.recv(READ_BYTES)
         except BlockingIOError:
-            # Answers are written while we send; this is the rare case of a kernel under pressure.
-            loop = asyncio.get_running_loop()
+            return await self._wait_for_answer()
+        except OSError as error:
+            raise self._broken(error) from error
+
+    async def _wait_for_answer(self) -> bytes:
+        # Answers are written while we send; this is the rare case of a kernel under pressure.
+        loop = asyncio.get_running_loop()
+        try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await loop.sock_recv(self._sock, READ_BYTES)
+        except TimeoutError as error:
+            raise KernelError(
+                what="netlink", errno=errno.ETIMEDOUT, reason="the kernel does not answer"
+            ) from error
+        except OSError as error:
+            raise self._broken(error) from error
+
+    @staticmethod
+    def _broken(error: OSError) -> KernelError:
+        return KernelError(
+            what="netlink", errno=error.errno or errno.EIO, reason=error.strerror or str(error)
+        )
 
     def _take_sequences(self, count: int) -> int:
         if self._sequence + count > 0xFFFFFFFF:
