@@ -111,6 +111,19 @@ async def test_a_silent_network_is_noticed_within_3_s(server: EtcdServer) -> Non
         assert len(heard.events) == 3
 
 
+async def test_with_10_000_nodes_silence_is_noticed_later_but_is_noticed(
+    server: EtcdServer,
+) -> None:
+    async with opened(server.endpoint) as store:
+        store.note_peers(10_000)
+        async with listening(store) as heard:
+            await heard.begun()
+            server.pause()
+            assert 3.5 < await heard.until(connected(False)) <= 8.0
+            server.resume()
+            await heard.until(connected(True))
+
+
 async def test_a_quiet_store_is_not_taken_for_a_silent_one(server: EtcdServer) -> None:
     async with opened(server.endpoint) as store, listening(store) as heard:
         await heard.begun()
