@@ -13,7 +13,7 @@ from typing import Any
 
 from subnet.etcd.keyspace import Keyspace, transaction
 from subnet.etcd.listing import Listing
-from subnet.model import ConfigRecord
+from subnet.model import ConfigRecord, Snapshot
 
 
 @dataclass(slots=True)
@@ -35,9 +35,19 @@ class Fingerprint:
         self._raft_term = listing.raft_term
         self._config = (0, 0)
         self.note_config(snapshot.config)
+        self._look_for_own(snapshot)
         # Until we have a record of our own the oldest one serves: it has lasted the longest.
         oldest = min(snapshot.leases, key=lambda lease: lease.create_revision, default=None)
         self._witness = (oldest.key.encode(), oldest.create_revision) if oldest else (b"", 0)
+
+    def _look_for_own(self, snapshot: Snapshot) -> None:
+        """Take our record as this store has it, unless we wrote it after the list was taken."""
+        own = self._own
+        if not own.key or own.create_revision > snapshot.identity.revision:
+            return
+        key = own.key.decode()
+        created = next((x.create_revision for x in snapshot.leases if x.key == key), 0)
+        own.key, own.create_revision = (own.key, created) if created else (b"", 0)
 
     def note_config(self, config: ConfigRecord | None) -> None:
         """Take over what the store said about its config."""

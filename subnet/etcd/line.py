@@ -152,9 +152,9 @@ def _open(endpoint: Endpoint, tls: TlsMaterial | None, settings: EtcdSettings) -
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # Below 5 s etcd answers GOAWAY (too_many_pings); probes are what notices silence.
         ("grpc.keepalive_time_ms", 6000),
-        ("grpc.keepalive_timeout_ms", 1000),
+        ("grpc.keepalive_timeout_ms", 3000),  # an answer may wait behind a large page
         # Without these two gRPC waits a minute for the answer to a ping, and stops pinging.
-        ("grpc.http2.ping_timeout_ms", 1000),
+        ("grpc.http2.ping_timeout_ms", 3000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1000)),

@@ -32,6 +32,7 @@ class Outage:
         self._loss_was_logged = False
         self._unlogged = 0
         self._told = 0.0
+        self._met = False
 
     @property
     def ongoing(self) -> bool:
@@ -68,8 +69,11 @@ class Outage:
     def over(self, where: str) -> StoreState | None:
         """Note that the store answers; return what to tell, if it was out of reach."""
         if self._reason is None:
+            if not self._met:
+                self._met = True
+                logger.info("store reached endpoint=%s", where)
             return None
-        self._reason = None
+        self._reason, self._met = None, True
         if self._loss_was_logged:
             logger.info(
                 "store reached again for_s=%.1f endpoint=%s", self._now() - self._began, where

@@ -61,8 +61,8 @@ class EtcdStore:
         watching = asyncio.create_task(self._watcher.run(), name="etcd-events")
         self._watching = watching
         try:
-            while True:
-                for event in await _next_batch(batches, watching):
+            while (batch := await _next_batch(batches, watching)) is not None:
+                for event in batch:
                     yield event
         finally:
             watching.cancel()
@@ -108,15 +108,17 @@ class EtcdStore:
 
 async def _next_batch(
     batches: asyncio.Queue[list[LeaseEvent]], watching: asyncio.Task[None]
-) -> list[LeaseEvent]:
-    """Wait for events, or for the watcher's death, which is a fault that must be seen."""
+) -> list[LeaseEvent] | None:
+    """Wait for events; None once the store is closed. A fault that ended the watcher is raised."""
     if not batches.empty():
         return batches.get_nowait()
     waiting = asyncio.ensure_future(batches.get())
     try:
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            watching.result()  # raises what it died of, or CancelledError when it was closed
-        return waiting.result()
+        if waiting.done():
+            return waiting.result()
+        if not watching.cancelled():
+            watching.result()  # raises what it died of
+        return None
     finally:
         waiting.cancel()

@@ -36,8 +36,11 @@ logger = logging.getLogger(__name__)
 
 Emit = Callable[[list[LeaseEvent]], Awaitable[None]]
 
-FIRST_DELAY, LAST_DELAY = 0.1, 5.0
-"""Seconds between two rounds of attempts: the first, and the longest (flannel-compat 3.8)."""
+FIRST_DELAY, LAST_DELAY = 0.1, 3.0
+"""Seconds between two rounds of attempts: the first, and the longest.
+
+flannel goes up to 5 s (flannel-compat 3.8); we are to have caught up 5 s after the store is back.
+"""
 PROBES_PER_SECOND = 500
 """What the probes of all nodes together may cost the store."""
 
@@ -95,6 +98,8 @@ class Watcher:
             try:
                 await line.connect()
                 await self._catch_up()
+                if line.retired:
+                    return  # it failed meanwhile, and another server answered
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._probe(line), name="etcd-probe")
                     tasks.create_task(self._follow(line), name="etcd-watch")

@@ -90,6 +90,23 @@ def test_the_oldest_lease_is_asked_for_until_there_is_one_of_our_own() -> None:
     assert "is 4, not 40" in known.difference(answer((2, 9), (4, 4)), seen=SEEN)
 
 
+@pytest.mark.parametrize(
+    ("written", "leases", "asked"),
+    [
+        (4, (lease(9, created=4),), (b"/p/subnets/10.1.9.0-24", 4)),
+        (4, (lease(9, created=30),), (b"/p/subnets/10.1.9.0-24", 30)),  # it was re-created
+        (4, (), (b"", 0)),  # it is gone, and not missed again at each reconnect
+        (SEEN + 1, (), (b"/p/subnets/10.1.9.0-24", SEEN + 1)),  # created after the list
+    ],
+)
+def test_a_list_says_what_became_of_our_own_record(
+    written: int, leases: tuple[Lease, ...], asked: tuple[bytes, int]
+) -> None:
+    own = OwnRecord(b"/p/subnets/10.1.9.0-24", written)
+    fingerprint(*leases, own=own)
+    assert (own.key, own.create_revision if own.key else 0) == asked
+
+
 def test_what_the_watch_told_is_no_difference_later() -> None:
     own = OwnRecord(b"/p/subnets/10.1.9.0-24", 40)
     known = fingerprint(own=own)
