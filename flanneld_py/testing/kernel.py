@@ -248,9 +248,10 @@ class FakeKernel:
         return None
 
     def _instance(self, item: Nexthop) -> int:
-        return (
-            0 if self._primary(item.dev, item.gateway, item.onlink) in (None, item.id) else item.id
-        )
+        if item.protocol != ROUTE_PROTOCOL:
+            return item.id
+        primary = self._primary(item.dev, item.gateway, item.onlink)
+        return 0 if primary in (None, item.id) else item.id
 
     def _shown_nexthop(self, item: Nexthop) -> elements.Nexthop:
         return elements.Nexthop(

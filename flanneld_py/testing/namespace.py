@@ -254,9 +254,9 @@ class Namespace:
 
     def remove_route(self, stored: StoredRoute) -> None:
         """Remove exactly this route; a like one of another protocol or nexthop stays."""
+        wanted = replace(stored, route=replace(stored.route, instance=0))
         for at, present in enumerate(self.routes):
-            same = present.place == stored.place and present.nexthop_id == stored.nexthop_id
-            if same and present.route.protocol == stored.route.protocol:
+            if present == wanted:
                 self._notify(Notice(thing=self.routes.pop(at), gone=True))
                 return
         raise refuse(errno.ESRCH, "absent")
