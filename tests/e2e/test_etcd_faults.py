@@ -275,6 +275,39 @@ async def test_the_loss_of_a_leader_and_of_the_majority_is_survived() -> None:
             member.close()
 
 
+# --- what others see ---------------------------------------------------------------------
+
+
+async def test_what_is_written_is_what_flannel_writes(server: EtcdServer) -> None:
+    async with opened(server.endpoint) as store:
+        lease = await create(store, "10.244.36.0/24", ttl=86_400)
+        value = server.ctl("get", f"{SUBNETS}/10.244.36.0-24", "--print-value-only")
+        assert value == (
+            '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan",'
+            '"BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}}\n'
+        )
+        said = server.ctl("lease", "timetolive", f"{lease.lease_id:x}", "--keys")
+        assert "granted with TTL(86400s)" in said
+        assert f"attached keys([{SUBNETS}/10.244.36.0-24])" in said
+        renewed = await store.update(lease, attrs=attrs(), ttl=3599.5)
+        assert isinstance(renewed, Lease)
+        said = server.ctl("lease", "timetolive", f"{renewed.lease_id:x}", "--keys")
+        assert "granted with TTL(3600s)" in said
+        assert SUBNETS in said
+
+
+async def test_an_etcd_lease_that_others_hang_on_too_is_not_revoked(server: EtcdServer) -> None:
+    async with opened(server.endpoint) as store:
+        lease = await create(store)
+        server.ctl("put", f"--lease={lease.lease_id:x}", "/elsewhere", "something")
+        assert isinstance(await store.update(lease, attrs=attrs(), ttl=60), Lease)
+        gone = server.ctl("put", f"{SUBNETS}/10.9.9.0-24", value_of(1))
+        assert gone == "OK\n"
+    # Closing waits for what runs in the background: had it been revoked, the key would be gone.
+    assert "something" in server.ctl("get", "/elsewhere")
+    assert granted(server) == 2
+
+
 # --- lost answers ----------------------------------------------------------------------------
 
 
