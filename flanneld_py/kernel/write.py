@@ -14,6 +14,7 @@ from backends.elements import (
     ROUTE_PROTOCOL,
     Address,
     Fdb,
+    Key,
     Kind,
     Neighbour,
     Nexthop,
@@ -189,6 +190,8 @@ class Writer:
         if route.by_nexthop:
             id_ = route.via_instance if action is Action.DELETE else 0
             id_ = id_ or self._nexthop_id(route)
+            if not id_:
+                raise Absent(f"nexthop via {ip_text(route.gateway)} dev {route.dev} is absent")
             return encode.route_by_nexthop(type_, flags, dst, length, metric, protocol, id_)
         if route.type != "unicast" or not route.dev:
             number = nl.ROUTE_TYPE_NUMBERS.get(route.type, 0) or int(route.type)
@@ -200,12 +203,10 @@ class Writer:
             type_, flags, dst, length, metric, protocol, index, route.gateway, route.onlink
         )
 
-    def _nexthop_id(self, route: Route) -> int:
-        index = self._index(route.dev)
-        id_ = self._view.nexthops.primary(index, route.gateway, route.onlink)
-        if id_ is None:
-            raise Absent(f"nexthop via {ip_text(route.gateway)} dev {route.dev} is absent")
-        return id_
+    def _nexthop_id(self, element: Route | Nexthop) -> int:
+        """Id of the nexthop object in use for this content; 0 when there is none."""
+        index = self._index(element.dev)
+        return self._view.nexthops.primary(index, element.gateway, element.onlink) or 0
 
     async def _compare(
         self, kind: Kind, run: list[Op], refused: dict[int, nl.Refusal]
@@ -253,40 +254,42 @@ class Writer:
     async def _try_nexthops(
         self, waiting: dict[int, Op], failed: dict[int, Failure]
     ) -> dict[int, Op]:
-        """Send what is to be sent; answer the creations whose id turned out to be taken."""
+        """Send what is to be sent; answer the creations that have to be tried again."""
         table = self._view.nexthops
         messages: list[bytes] = []
         sent: list[tuple[int, Op, NexthopObject]] = []
-        begun: set[tuple[str, bytes, bool]] = set()
+        again: dict[int, Op] = {}
+        begun: set[Key] = set()
         for place, op in waiting.items():
             element = op.element
             assert isinstance(element, Nexthop)
-            content = (element.dev, element.gateway, element.onlink)
             try:
-                index = self._index(element.dev)
-                id_ = element.instance or table.primary(index, element.gateway, element.onlink)
-                if op.action is Action.DELETE:
-                    item = table.get(id_) if id_ else None
-                    if item is None or item.protocol != ROUTE_PROTOCOL:
-                        continue
-                    table.begin_removal(item.id)
-                    messages.append(encode.nexthop_removal(item.id))
-                elif id_ or content in begun:
-                    continue
-                else:
-                    begun.add(content)
-                    item = NexthopObject(
-                        table.take_id(), ROUTE_PROTOCOL, index, element.gateway, element.onlink,
-                        plain=True,
-                    )  # fmt: skip
-                    messages.append(encode.nexthop(item.id, index, element.gateway, element.onlink))
+                id_ = element.instance or self._nexthop_id(element)
             except Absent as absent:
                 if op.action is not Action.DELETE:
                     failed[place] = Failure(op=op, errno=errno.ENOENT, reason=str(absent))
                 continue
+            if op.action is Action.DELETE:
+                item = table.get(id_) if id_ else None
+                if item is None or item.protocol != ROUTE_PROTOCOL:
+                    continue
+                table.begin_removal(item.id)
+                messages.append(encode.nexthop_removal(item.id))
+            elif id_:
+                continue
+            elif element.key in begun:  # what becomes of the first decides
+                again[place] = op
+                continue
+            else:
+                begun.add(element.key)
+                index, gateway, onlink = self._index(element.dev), element.gateway, element.onlink
+                item = NexthopObject(
+                    table.take_id(), ROUTE_PROTOCOL, index, gateway, onlink, plain=True
+                )
+                messages.append(encode.nexthop(item.id, index, gateway, onlink))
             sent.append((place, op, item))
         refused = await self._sock.write(messages)
-        return self._settle_nexthops(sent, refused, failed)
+        return again | self._settle_nexthops(sent, refused, failed)
 
     def _settle_nexthops(
         self,

@@ -161,10 +161,11 @@ class Namespace:
         if before.up and not changed.up:
             # FDB entries and IPv4 addresses stay; the rest goes, routes and nexthops silently.
             self._lose_routes(changed.name)
-            for key in [key for key in self.neighbours if key[0] == changed.name]:
-                self._notify(Notice(thing=self.neighbours.pop(key), gone=True))
             for key in [k for k in self.addresses if k[0] == changed.name and len(k[1]) == 16]:
                 self._notify(Notice(thing=self.addresses.pop(key), gone=True))
+        if (before.up and not changed.up) or before.mac != changed.mac:
+            for key in [key for key in self.neighbours if key[0] == changed.name]:
+                self._notify(Notice(thing=self.neighbours.pop(key), gone=True))
         self._notify(Notice(thing=changed, before=before))
 
     def _lose_routes(self, dev: str) -> None:

@@ -497,6 +497,27 @@ async def test_a_device_that_goes_down_takes_its_routes_silently(
     await holds(kernel, [LINK, *wanted])
 
 
+async def test_a_new_mac_of_the_device_costs_its_neighbours_and_tells_so(kernel: Kernel) -> None:
+    fdb, neighbour, nexthop, route = peer(2)
+    await create(kernel, LINK, fdb, neighbour, nexthop, route)
+    await kernel.observe(SCOPE)
+    changed = replace(LINK, mac=b"\x02\0\0\0\0\x77")
+    assert await do(kernel, Action.REPLACE, changed) == []
+    changes = await drained(kernel)
+    assert changes.resync == ""
+    last = dict(changes.seen)
+    assert (last[changed.key], last[neighbour.key]) == (changed, None)
+    await holds(kernel, [changed, fdb, nexthop, route])
+
+
+async def test_equal_elements_in_one_call_are_one(kernel: Kernel) -> None:
+    _, _, nexthop, route = peer(2)
+    assert await create(kernel, LINK, nexthop, nexthop, route, route) == []
+    await holds(kernel, [LINK, nexthop, route])
+    lost = replace(nexthop, dev="eth7")
+    assert len(await create(kernel, lost, nexthop, lost)) == 2
+
+
 async def test_a_device_that_goes_takes_everything(kernel: Kernel, world: World) -> None:
     await create(kernel, LINK, *peer(2))
     await kernel.observe(SCOPE)
