@@ -7,7 +7,7 @@ one peer's work. Each address family stands on its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
@@ -90,6 +90,18 @@ class Backend(Protocol):
 
     def plan_node(self, ctx: NodeContext) -> tuple[Element, ...]:
         """Devices, settings and backstop; with a lease the devices' addresses too."""
+        ...
+
+    def node_problems(self, ctx: NodeContext) -> tuple[str, ...]:
+        """Why `plan_node` holds less than the network config asks for; for log and status."""
+        ...
+
+    def settings_to_judge(self, ctx: NodeContext) -> tuple[str, ...]:
+        """Kernel settings that are not ours to set, but that `judge_settings` wants to see."""
+        ...
+
+    def judge_settings(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Warnings about the settings that `settings_to_judge` named."""
         ...
 
     def plan_peer(self, ctx: NodeContext, lease: Lease) -> PeerPlan:

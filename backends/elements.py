@@ -198,7 +198,7 @@ class Nexthop:
 class Route:
     """A route in table main: to a peer's subnet, or the unreachable backstop.
 
-    A gateway route has `gateway` and `dev`; an unreachable one has neither (gateway b"" and dev "").
+    A gateway route has `gateway` and `dev`; an unreachable one has neither (both are empty).
     """
 
     kind: ClassVar[Kind] = Kind.ROUTE

@@ -51,8 +51,8 @@ class PeerPlanner:
 
     def use(self, backend: Backend, context: NodeContext) -> None:
         """Plan with these from now on; everybody anew if that can make a difference to peers."""
-        # Our own lease and MACs are of no consequence for what reaches a peer.
-        context = replace(context, lease=None, mac=b"", mac6=b"")
+        # Our own lease is of no consequence for what reaches a peer.
+        context = replace(context, lease=None)
         if backend is self._backend and context == self._context:
             return
         self._backend, self._context = backend, context
@@ -95,4 +95,3 @@ class PeerPlanner:
         self._planned.discard(key)
         self.problems.pop(key, None)
         self._plan(key, ())
-

@@ -19,14 +19,13 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from subnet.clock import Clock
-
 from backends.elements import Element, Key, Kind, Route
 from flanneld_py.kernel import Action, Failure, HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.reconcile.fights import Fights
 from flanneld_py.reconcile.report import Report, summary
 from flanneld_py.reconcile.retry import Retries, Uniform
 from flanneld_py.reconcile.tracker import Tracker
+from subnet.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,14 @@ class Guide(Protocol):
         """The host's links, addresses or routes are (now) these. May plan anew."""
         ...
 
+    def observed(self) -> None:
+        """Everything in the scope was observed anew."""
+        ...
+
+    def applied(self, ops: Sequence[Op]) -> None:
+        """These operations were done."""
+        ...
+
 
 class Reconciler:
     """Makes the kernel equal to the plans, and keeps it so."""
@@ -63,7 +70,7 @@ class Reconciler:
         self.fights = Fights()
         self.report = report
         self.host = HostFacts()
-        self.observed_once = False
+        self.observed_scope: Scope | None = None
         self._kernel = kernel
         self._clock = clock
         self._guide = guide
@@ -79,6 +86,7 @@ class Reconciler:
         self._paused: dict[Key, float] = {}
         self._counted: set[Key] = set()
         self._waiting = 0
+        self._in_flight = 0
         kernel.on_change(self._wake.set)
 
     # -- what is wanted
@@ -106,8 +114,8 @@ class Reconciler:
 
     def converged(self) -> bool:
         """Whether nothing differs and nothing fails, as far as is known."""
-        return self.observed_once and not (
-            self.tracker.dirty or self.retries or self._resync or self._paused
+        return self.observed_scope is not None and not (
+            self._in_flight or self.tracker.dirty or self.retries or self._resync or self._paused
         )
 
     @property
@@ -180,25 +188,27 @@ class Reconciler:
 
     async def _observe(self) -> None:
         cause, self._resync = self._resync, ""
+        scope = self._scope
         started, now = time.process_time(), self._clock.now()
         try:
-            seen = await self._kernel.observe(self._scope)
+            seen = await self._kernel.observe(scope)
         except KernelError as error:
             log.warning("cannot observe the kernel, trying again in 1s: %s", error)
             self._resync = cause
             self._next_observation = now + 1.0
             return
-        equal_before = self._in_sync() if self.observed_once else None
+        equal_before = self._in_sync() if self.observed_scope is not None else None
         self.tracker.observe_all(seen.elements)
         if equal_before is not None:
             self._drifted.update((key, None) for key in self.tracker.dirty if equal_before(key))
         cost = time.process_time() - started
         self.report.observations += 1
         self.report.observe_seconds = cost
-        self.observed_once = True
         self._resync_due = self._clock.now() + max(RESYNC_FLOOR, cost / RESYNC_SHARE)
         self._next_observation = self._clock.now() + 3 * cost
+        self.observed_scope = scope
         self._set_host(seen.host)
+        self._guide.observed()
         log.debug(
             "observed cause=%s elements=%d cpu_ms=%.0f", cause, len(seen.elements), cost * 1e3
         )
@@ -240,7 +250,7 @@ class Reconciler:
         self.tracker.mark(over)
 
     async def _apply(self) -> None:
-        if not self.observed_once or not self.tracker.dirty:
+        if self.observed_scope is None or not self.tracker.dirty:
             self._drifted.clear()
             return
         ready = {link.name for link in self.host.links if link.up}
@@ -252,6 +262,7 @@ class Reconciler:
         mass = sum(op.element.key in self._drifted for op in ops) > _MASS
         ops = [op for op in ops if not self._held_back(op, now, mass)]
         started = time.monotonic()
+        self._in_flight = len(ops)
         done: list[Op] = []
         for first in range(0, len(ops), _SLICE):
             part = ops[first : first + _SLICE]
@@ -261,7 +272,10 @@ class Reconciler:
                 # What comes next was planned on what is no longer true.
                 self.tracker.mark(op.element.key for op in ops[first + _SLICE :])
                 break
+        self._in_flight = 0
         self._tell(done, time.monotonic() - started)
+        if done:
+            self._guide.applied(done)
         if self.tracker.dirty and self._waiting < len(self.tracker.dirty):
             self._wake.set()
 

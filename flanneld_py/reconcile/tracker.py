@@ -117,8 +117,9 @@ class Tracker:
         self._dirty = dirty
 
     def observe(self, key: Key, element: Element | None) -> bool:
-        """Note one element as seen (None: gone); True when it is now not as desired."""
+        """Note one element as seen (None: gone); True when it was as desired and is not now."""
         wanted = self.desired.get(key)
+        was_equal = self.observed.get(key) == wanted
         if element is None:
             self.observed.pop(key, None)
         else:
@@ -127,7 +128,7 @@ class Tracker:
             self._dirty.pop(key, None)
             return False
         self._dirty[key] = None
-        return True
+        return was_equal
 
     # -- what differs
 

@@ -1,0 +1,381 @@
+"""Node: joins network config, interface and lease into plans, whenever one of them changes.
+
+It is told what changed (by the lease session, the reconciler and the host) and lets backend,
+planner, session and reconciler draw the consequences. It makes no system call and performs no I/O
+of its own; what to program is the backend's affair, how is the reconciler's.
+
+Each step needs the one before it: a usable config, the host observed, an interface, our devices
+observed, the MACs, the claim. What is missing is kept in `problems`, for log and status, and
+comes by itself when its cause is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from backends.base import Backend, NodeContext, Underlay
+from backends.elements import Route, Sysctl, VxlanLink
+from backends.registry import make_backend
+from flanneld_py.kernel import HostFacts, Kernel, Op, Scope
+from flanneld_py.macs import ChosenMac, choose_mac
+from flanneld_py.netif import Choice, InterfaceOptions, NoInterface, choose
+from flanneld_py.nodefacts import accepts_ra, underlay_of
+from flanneld_py.peers import PeerPlanner
+from flanneld_py.reconcile.loop import Reconciler
+from flanneld_py.reconcile.ownership import may_replace
+from subnet.acquisition import Claim, own_records
+from subnet.clock import Clock
+from subnet.errors import NetworkConfigError
+from subnet.intents import KeeperState
+from subnet.model import ConfigRecord, Lease, LeaseAttrs, NetworkConfig, PeerKey, StoreState
+from subnet.netconf import parse
+from subnet.session import LeaseSession
+from subnet.table import GRACE
+
+log = logging.getLogger(__name__)
+
+NODE = ""
+"""Owner of the node's own elements; sorts before every peer."""
+
+
+class Remembered(Protocol):
+    """What an earlier run left on disk."""
+
+    @property
+    def mac(self) -> bytes | None: ...
+
+    @property
+    def mac6(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeParts:
+    """What a node works with."""
+
+    kernel: Kernel
+    clock: Clock
+    source: str
+    """What messages call the store."""
+    reconciler: Reconciler
+    session: LeaseSession
+    planner: PeerPlanner
+    claim: Callable[[NetworkConfig, LeaseAttrs], Claim]
+    """Builds the claim of a subnet; knows earlier subnets and times."""
+
+
+class Node:
+    """Implements `reconcile.loop.Guide` and `subnet.session.SessionListener`."""
+
+    def __init__(
+        self,
+        *,
+        options: InterfaceOptions,
+        nexthops: bool,
+        memory: Remembered,
+        random_bytes: Callable[[int], bytes],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.problems: dict[str, str] = {}
+        """What stands in the way, by subject; each is one line."""
+        self.warnings: tuple[str, ...] = ()
+        self.config: NetworkConfig | None = None
+        self.backend: Backend | None = None
+        self.choice: Choice | None = None
+        self.context: NodeContext | None = None
+        self.settings_before: dict[str, str] = {}
+        """Values that kernel settings had before we changed them."""
+        self._options = options
+        self._nexthops = nexthops
+        self._memory = memory
+        self._random_bytes = random_bytes
+        self._on_progress = on_progress
+        self.store: StoreState | None = None
+        """What the store's connection was last."""
+        self._record: ConfigRecord | None = None
+        self._read: ConfigRecord | None = None
+        self._macs: tuple[ChosenMac, ChosenMac] | None = None
+        self._devices: set[str] = set()
+        self._lease: Lease | None = None
+        self._asked = False
+        self._accepts_ra: dict[str, bool] = {}
+        self._claimed: Claim | None = None
+        self._wake = asyncio.Event()
+        self._parts: NodeParts | None = None
+
+    def connect(self, parts: NodeParts) -> None:
+        """Give the parts, which in turn were given this node."""
+        self._parts = parts
+
+    @property
+    def parts(self) -> NodeParts:
+        """The parts that `connect` gave."""
+        if self._parts is None:
+            raise RuntimeError("connect() was not called")
+        return self._parts
+
+    # -- what the lease session tells
+
+    def config_changed(self, config: ConfigRecord | None) -> None:
+        self._record, self._asked = config, True
+        self._wake.set()
+
+    def peers_changed(self, keys: Collection[PeerKey]) -> None:
+        self.parts.planner.changed(keys)
+
+    def snapshot_seen(self) -> None:
+        """The gate of removal opens; after a grace time if the store is not the one we knew."""
+        now = self.parts.clock.now()
+        self.parts.reconciler.allow_removal(
+            now + GRACE if self.parts.session.table.new_store else now
+        )
+
+    def lease_changed(self, state: KeeperState) -> None:
+        # A lost lease keeps its pods: what was planned for it stays.
+        self._lease = state.lease or self._lease
+        self._wake.set()
+        self._on_progress()
+
+    def store_state(self, state: StoreState) -> None:
+        self.store = state
+        self._on_progress()
+
+    # -- what the reconciler tells and asks
+
+    def host_changed(self, host: HostFacts) -> None:
+        self._wake.set()
+
+    def observed(self) -> None:
+        self._wake.set()
+
+    def applied(self, ops: Sequence[Op]) -> None:
+        for op in ops:
+            if isinstance(op.element, Sysctl) and isinstance(op.before, Sysctl):
+                self.settings_before.setdefault(op.before.name, op.before.value)
+        self._on_progress()
+
+    def may_replace(self, holder: Route, wanted: Route, owner: str) -> bool:
+        lease = self.parts.session.table.peer(PeerKey(owner))
+        addresses = (lease.attrs.public_ip, lease.attrs.public_ipv6) if lease else ()
+        public_ips = {address.packed for address in addresses if address is not None}
+        return may_replace(holder, wanted, devices=self._devices, public_ips=public_ips)
+
+    # -- the steps
+
+    async def run(self) -> None:
+        """Draw consequences until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.advance()
+            self._on_progress()
+
+    async def advance(self) -> None:
+        """Go as far as what is known allows. Doing it twice changes nothing."""
+        self._read_config()
+        if self.config is None or self.backend is None or not self.parts.session.table.has_snapshot:
+            return
+        if self.parts.reconciler.observed_scope is None:
+            return
+        await self._choose_interface(self.config)
+        if self.choice is None or not self._watch_devices(self.config, self.backend, self.choice):
+            return
+        context = self._make_context(self.config, self.backend, self.choice)
+        if context is not None:
+            self._use(self.backend, context)
+
+    def _problem(self, subject: str, text: str) -> None:
+        """Note what stands in the way; said once in the log. Empty: nothing does any more."""
+        if not text:
+            if self.problems.pop(subject, ""):
+                log.info("%s: no longer a problem", subject)
+        elif self.problems.get(subject) != text:
+            self.problems[subject] = text
+            log.warning("%s", text)
+
+    def _read_config(self) -> None:
+        if self._record is None:
+            if self._asked and self.config is None:
+                source = self.parts.source
+                self._problem(
+                    "config", f"{source} holds no network config: put one under its key config"
+                )
+            return
+        if self._record == self._read:
+            return
+        self._read = self._record
+        try:
+            config = parse(self._record.text)
+            backend = make_backend(config)
+        except NetworkConfigError as error:
+            kept = "" if self.config is None else "; the earlier one stays in force"
+            self._problem("config", f"{error}{kept}")
+            return
+        self._problem("config", "")
+        if self.config == config:
+            return
+        self.config, self.backend = config, backend
+        log.info(
+            "network config: network=%s network6=%s backend=%s",
+            config.network,
+            config.network6,
+            config.backend_type,
+        )
+        self.parts.session.use_config(config)
+
+    async def _choose_interface(self, config: NetworkConfig) -> None:
+        host = self.parts.reconciler.host
+        reached = None
+        if self._options.can_reach is not None:
+            reached = await self.parts.kernel.route_to(self._options.can_reach.packed)
+        try:
+            choice = choose(
+                host,
+                self._options,
+                ipv4=config.enable_ipv4,
+                ipv6=config.enable_ipv6,
+                reached=reached,
+                current=self.choice,
+                ours=frozenset(self._devices),
+            )
+        except NoInterface as error:
+            # An interface that vanished comes back; until then what it was stays in force.
+            self._problem("interface", str(error))
+            return
+        self._problem("interface", "")
+        if choice != self.choice:
+            self.choice = choice
+            log.info("%s", choice.describe())
+
+    def _watch_devices(self, config: NetworkConfig, backend: Backend, choice: Choice) -> bool:
+        """Have our devices and settings observed; whether they are."""
+        # Devices of an earlier config stay in scope until the agent ends, so that they are removed.
+        self._devices.update(backend.devices())
+        settings = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
+        settings += [f"net/ipv6/conf/{choice.underlay}/{name}" for name in _RA_SETTINGS]
+        settings += [f"net/ipv6/conf/{device}/accept_ra" for device in sorted(self._devices)]
+        if self.context is not None:
+            settings += backend.settings_to_judge(self.context)
+        networks = tuple(net for net in (config.network, config.network6) if net is not None)
+        scope = Scope(
+            devices=frozenset(self._devices),
+            networks=networks,
+            sysctls=tuple(dict.fromkeys(settings)),
+        )
+        self.parts.reconciler.set_scope(scope)
+        return self.parts.reconciler.observed_scope == scope
+
+    def _make_context(
+        self, config: NetworkConfig, backend: Backend, choice: Choice
+    ) -> NodeContext | None:
+        underlay = underlay_of(
+            self.parts.reconciler.host, choice, accepts_ra=self._takes_ra(choice.underlay)
+        )
+        if underlay is None:
+            self._problem("underlay", f"interface {choice.underlay} is gone: waiting for it")
+            underlay = self._last_underlay(choice)
+            if underlay is None:
+                return None
+        else:
+            self._problem("underlay", "")
+        features = self.parts.kernel.features
+        context = NodeContext(
+            config=config,
+            underlay=underlay,
+            public_ip=choice.public_ip,
+            public_ipv6=choice.public_ipv6,
+            lease=self._lease,
+            by_nexthop=self._nexthops and features.nexthops,
+            default_vxlan_port=features.default_vxlan_port,
+        )
+        mac, mac6 = self._choose_macs(config, backend, choice)
+        return replace(context, mac=mac.mac, mac6=mac6.mac)
+
+    def _last_underlay(self, choice: Choice) -> Underlay | None:
+        if self.context is None or self.context.underlay.name != choice.underlay:
+            return None
+        return self.context.underlay
+
+    def _takes_ra(self, name: str) -> bool:
+        """Whether the interface took router advertisements before we touched anything."""
+        if name not in self._accepts_ra:
+            accept_ra, forwarding = (
+                self._setting(f"net/ipv6/conf/{name}/{setting}") for setting in _RA_SETTINGS
+            )
+            self._accepts_ra[name] = accepts_ra(accept_ra=accept_ra, forwarding=forwarding)
+        return self._accepts_ra[name]
+
+    def _setting(self, name: str) -> str:
+        key = Sysctl(name=name, value="").key
+        seen = self.parts.reconciler.tracker.observed.get(key)
+        return seen.value if isinstance(seen, Sysctl) else ""
+
+    def _choose_macs(
+        self, config: NetworkConfig, backend: Backend, choice: Choice
+    ) -> tuple[ChosenMac, ChosenMac]:
+        if self._macs is None:
+            own = next(
+                iter(
+                    own_records(
+                        self.parts.session.table.records(),
+                        config=config,
+                        public_ip=choice.public_ip,
+                        public_ipv6=choice.public_ipv6,
+                    )
+                ),
+                None,
+            )
+            stored = (None, None) if own is None else backend.stored_macs(own.attrs)
+            cached = (self._memory.mac, self._memory.mac6)
+            devices = [self._device_mac(name) for name in (*backend.devices(), "", "")][:2]
+            self._macs = (
+                choose_mac(
+                    published=stored[0],
+                    cached=cached[0],
+                    device=devices[0],
+                    random=self._random_bytes(6),
+                ),
+                choose_mac(
+                    published=stored[1],
+                    cached=cached[1],
+                    device=devices[1],
+                    random=self._random_bytes(6),
+                ),
+            )
+            log.info(
+                "device MACs: v4=%s from=%s v6=%s from=%s",
+                self._macs[0].mac.hex(":"),
+                self._macs[0].source,
+                self._macs[1].mac.hex(":"),
+                self._macs[1].source,
+            )
+        return self._macs
+
+    def _device_mac(self, name: str) -> bytes | None:
+        key = ("", name) if not name else _link_key(name)
+        link = self.parts.reconciler.tracker.observed.get(key)
+        return link.mac if isinstance(link, VxlanLink) else None
+
+    def _use(self, backend: Backend, context: NodeContext) -> None:
+        if context != self.context:
+            self.context = context
+            problems = backend.node_problems(context)
+            self._problem("device", "; ".join(problems))
+        values = {name: self._setting(name) for name in backend.settings_to_judge(context)}
+        self.warnings = backend.judge_settings(values)
+        self.parts.reconciler.plan(NODE, backend.plan_node(context))
+        self.parts.planner.use(backend, context)
+        claim = self.parts.claim(context.config, backend.attrs(context))
+        if claim != self._claimed:
+            self._claimed = claim
+            self.parts.session.claim(claim)
+
+
+_RA_SETTINGS = ("accept_ra", "forwarding")
+
+
+def _link_key(name: str) -> tuple[int | str | bytes, ...]:
+    return VxlanLink(name=name, vni=0, port=0, parent="", local=b"", mac=b"", mtu=0).key

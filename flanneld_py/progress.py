@@ -1,0 +1,79 @@
+"""Progress: writes the outputs once the node is programmed, and tells when readiness changes.
+
+Decides when subnet.env and the conflist are due, and says 'ready' or 'not ready' once each to the
+log and to systemd. What ready means is judged by `overview`; how files are written by `outputs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from backends.base import NodeContext
+from flanneld_py.node import NODE, Node
+from flanneld_py.notify import Notifier
+from flanneld_py.outputs import Output, Outputs
+from flanneld_py.overview import Overview
+from flanneld_py.reconcile.loop import Reconciler
+from subnet.intents import KeeperState
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Looks whenever something moved."""
+
+    def __init__(
+        self,
+        *,
+        make_outputs: Callable[[NodeContext, int], tuple[Output, ...]],
+        notifier: Notifier,
+    ) -> None:
+        self._make_outputs = make_outputs
+        self._notifier = notifier
+        self._wake = asyncio.Event()
+        self._said: tuple[str, ...] | None = None
+        self._was_ready = False
+
+    def poke(self) -> None:
+        """Something moved."""
+        self._wake.set()
+
+    async def run(
+        self,
+        *,
+        node: Node,
+        reconciler: Reconciler,
+        outputs: Outputs,
+        overview: Overview,
+        lease: Callable[[], KeeperState],
+        remember: Callable[[], None],
+    ) -> None:
+        """Look until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            context, backend = node.context, node.backend
+            if context is None or backend is None or context.lease is None:
+                pass
+            elif lease().ready and reconciler.tracker.peer_state(NODE):
+                for output in self._make_outputs(context, backend.mtu(context)):
+                    outputs.want(output)
+            remember()
+            self._tell(overview.ready())
+
+    def _tell(self, reasons: tuple[str, ...]) -> None:
+        if reasons == self._said:
+            return
+        self._said = reasons
+        if reasons:
+            self._notifier.status(f"not ready: {reasons[0]}")
+            if self._was_ready:
+                log.warning("not ready any more: %s", "; ".join(reasons))
+        else:
+            log.info("ready")
+            self._notifier.status("ready")
+            if not self._was_ready:
+                self._notifier.ready()
+        self._was_ready = self._was_ready or not reasons
