@@ -25,11 +25,11 @@ def run(world: World, rounds: int) -> list[Figure]:
             now, peak = memory_mib(node.agent.pid)
         with world.node() as node:
             iproute2.make_device(node)
-            theirs.append(batches.start(node.namespace).wait().memory_mib)
+            theirs.append(batches.start(node.namespace).peak_mib())
         resident.append(now)
         most.append(peak)
         world.say(f"{NAME} {number}/{rounds}: {amount(now, 'MiB')}, at most {amount(peak, 'MiB')}")
-    yardstick = Yardstick(name=f"{iproute2.NAME}, peak", values=tuple(theirs))
+    yardstick = Yardstick(name="ip -batch, peak", values=tuple(theirs))
     return [
         Figure(
             bench=NAME,
