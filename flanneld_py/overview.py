@@ -19,7 +19,7 @@ from flanneld_py.outputs import Outputs
 from flanneld_py.reconcile.loop import Reconciler
 from subnet.clock import Clock
 from subnet.intents import KeeperState, Phase
-from subnet.model import Lease, PeerKey, StoreState
+from subnet.model import Lease, PeerKey
 from subnet.session import LeaseSession
 
 _PHASES = {
@@ -192,7 +192,12 @@ class Overview:
         reconciler = self._parts.reconciler
         tracker, failing = reconciler.tracker, reconciler.retries.all()
         desired = Counter(element.kind for element in tracker.desired.values())
-        observed = Counter(element.kind for element in tracker.observed.values())
+        observed = Counter(
+            element.kind
+            for key, element in tracker.observed.items()
+            # Settings are also read to be judged; only those that we set count as ours.
+            if element.kind is not Kind.SYSCTL or key in tracker.desired
+        )
         dirty = Counter(key[0] for key in tracker.dirty)
         failures = Counter(key[0] for key in failing)
         kinds = tuple(
@@ -220,13 +225,15 @@ class Overview:
         return st.ElementsStatus(kinds=kinds, failing=tuple(listed))
 
     def _store(self) -> st.StoreStatus:
-        session = self._parts.session
-        state: StoreState | None = self._parts.node.store
+        parts = self._parts
+        state, table = parts.node.store, parts.session.table
+        connected = table.has_snapshot if state is None else state.connected
+        reason = "it has not answered yet" if state is None else state.reason
         return st.StoreStatus(
-            source=self._parts.source,
-            connected=state is not None and state.connected,
-            reason="" if state is not None and state.connected else (state.reason if state else ""),
-            revision=session.table.revision,
+            source=parts.source,
+            connected=connected,
+            reason="" if connected else reason,
+            revision=table.revision,
         )
 
     def _warnings(self, now: float) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from subnet.intents import KeeperState
 
 log = logging.getLogger(__name__)
 
+_MOMENT = 0.5
+"""Seconds for which being not ready is not worth a line."""
+
 
 class Progress:
     """Looks whenever something moved."""
@@ -61,19 +64,24 @@ class Progress:
                 for output in self._make_outputs(context, backend.mtu(context)):
                     outputs.want(output)
             remember()
-            self._tell(overview.ready())
+            await self._tell(overview.ready)
 
-    def _tell(self, reasons: tuple[str, ...]) -> None:
+    async def _tell(self, judge: Callable[[], tuple[str, ...]]) -> None:
+        reasons = judge()
+        if reasons and self._said == ():
+            # What is healed within a moment is told by the one who heals it.
+            await asyncio.sleep(_MOMENT)
+            reasons = judge()
         if reasons == self._said:
             return
         self._said = reasons
-        if reasons:
-            self._notifier.status(f"not ready: {reasons[0]}")
-            if self._was_ready:
-                log.warning("not ready any more: %s", "; ".join(reasons))
-        else:
+        if not reasons:
             log.info("ready")
             self._notifier.status("ready")
             if not self._was_ready:
                 self._notifier.ready()
-        self._was_ready = self._was_ready or not reasons
+            self._was_ready = True
+            return
+        self._notifier.status(f"not ready: {reasons[0]}")
+        if self._was_ready:
+            log.warning("not ready: %s", "; ".join(reasons))

@@ -16,7 +16,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from backends.elements import Element, Key, Kind, Route
@@ -85,6 +85,7 @@ class Reconciler:
         self._drifted: dict[Key, None] = {}
         self._paused: dict[Key, float] = {}
         self._counted: set[Key] = set()
+        self._excused: set[Key] = set()
         self._waiting = 0
         self._in_flight = 0
         kernel.on_change(self._wake.set)
@@ -168,6 +169,7 @@ class Reconciler:
         self._take_in()
         if now >= self._resync_due:
             self._resync = self._resync or "periodic"
+            self._excused.clear()
         if self._resync and now >= self._next_observation:
             await self._observe()
         if self._host_stale and now >= self._next_host:
@@ -197,7 +199,7 @@ class Reconciler:
             self._resync = cause
             self._next_observation = now + 1.0
             return
-        equal_before = self._in_sync() if self.observed_scope is not None else None
+        equal_before = self._in_sync() if self.observed_scope == scope else None
         self.tracker.observe_all(seen.elements)
         if equal_before is not None:
             self._drifted.update((key, None) for key in self.tracker.dirty if equal_before(key))
@@ -237,7 +239,7 @@ class Reconciler:
 
     def _retry(self) -> None:
         for key in self.retries.due(self._clock.now()):
-            if self.tracker.desired.get(key) == self.tracker.observed.get(key):
+            if not self._differs(key):
                 self.retries.succeeded(key)  # somebody else did it, or nobody wants it any more
             else:
                 self.tracker.mark((key,))
@@ -251,7 +253,6 @@ class Reconciler:
 
     async def _apply(self) -> None:
         if self.observed_scope is None or not self.tracker.dirty:
-            self._drifted.clear()
             return
         ready = {link.name for link in self.host.links if link.up}
         now = self._clock.now()
@@ -261,23 +262,26 @@ class Reconciler:
         self._counted.clear()
         mass = sum(op.element.key in self._drifted for op in ops) > _MASS
         ops = [op for op in ops if not self._held_back(op, now, mass)]
+        healing = {op.element.key for op in ops if op.element.key in self._drifted}
         started = time.monotonic()
         self._in_flight = len(ops)
         done: list[Op] = []
         for first in range(0, len(ops), _SLICE):
-            part = ops[first : first + _SLICE]
-            done += await self._apply_part(part)
+            done += await self._apply_part(ops[first : first + _SLICE])
             self._take_in()
-            if self._resync and first + _SLICE < len(ops):
+            rest = ops[first + _SLICE :]
+            if self._resync and rest:
                 # What comes next was planned on what is no longer true.
-                self.tracker.mark(op.element.key for op in ops[first + _SLICE :])
+                self.tracker.mark(op.element.key for op in rest)
                 break
         self._in_flight = 0
-        self._tell(done, time.monotonic() - started)
-        if done:
-            self._guide.applied(done)
+        self._tell(done, healing, time.monotonic() - started)
+        self._drifted = {key: None for key in self._drifted if self._differs(key)}
         if self.tracker.dirty and self._waiting < len(self.tracker.dirty):
             self._wake.set()
+
+    def _differs(self, key: Key) -> bool:
+        return self.tracker.desired.get(key) != self.tracker.observed.get(key)
 
     def _held_back(self, op: Op, now: float, mass: bool) -> bool:
         key = op.element.key
@@ -332,6 +336,12 @@ class Reconciler:
 
     def _failed(self, failure: Failure) -> None:
         op, now = failure.op, self._clock.now()
+        if _lacks_device(failure) and op.element.key not in self._excused:
+            # Its device went a moment ago and the news is on its way: no failure of its own.
+            self._excused.add(op.element.key)
+            self.tracker.mark((op.element.key,))
+            self._resync = self._resync or "a device is gone"
+            return
         entry = self.retries.failed(op.element.key, failure.reason, now)
         if entry.attempts == 1:
             log.warning(
@@ -349,13 +359,12 @@ class Reconciler:
         if entry is not None:
             log.info("%s works again after attempts=%d", op.element.describe(), entry.attempts + 1)
 
-    def _tell(self, done: Sequence[Op], seconds: float) -> None:
+    def _tell(self, done: Sequence[Op], healing: Collection[Key], seconds: float) -> None:
         if not done:
-            self._drifted = {key: None for key in self._drifted if key in self._paused}
             return
-        healed = [op for op in done if op.element.key in self._drifted]
-        planned = [op for op in done if op.element.key not in self._drifted]
         now = self._clock.now()
+        healed = [op for op in done if op.element.key in healing]
+        planned = [op for op in done if op.element.key not in healing]
         for verb, ops in (("healed", healed), ("applied", planned)):
             if ops:
                 text = f"{verb}: {summary(ops)}"
@@ -363,9 +372,7 @@ class Reconciler:
                 self.report.note(text, now)
         for op in healed:
             self.report.healed[op.element.kind] += 1
-        for op in done:
-            if op.element.key not in self._paused:
-                self._drifted.pop(op.element.key, None)
+        self._guide.applied(done)
 
 
 class _InSync:
@@ -385,3 +392,8 @@ def _route_exists(failure: Failure) -> bool:
         and failure.op.element.kind is Kind.ROUTE
         and failure.op.action is Action.CREATE
     )
+
+
+def _lacks_device(failure: Failure) -> bool:
+    on_device = failure.op.element.kind > Kind.SYSCTL
+    return on_device and failure.errno in (errno.ENODEV, errno.ENOENT, errno.ENETDOWN)
