@@ -78,6 +78,7 @@ class LeaseKeeper:
         self._acquisition = Acquisition()
         # A write whose answer was lost may be seen much later.
         self._attempted: deque[LeaseAttrs] = deque(maxlen=8)
+        self._undo: Lease | None = None
         self._pending: Intent | None = None
         self._issued_at = 0.0
         self._stale = False
@@ -128,7 +129,9 @@ class LeaseKeeper:
         if not self._table.has_snapshot:
             self._say(Phase.ACQUIRING, now, self._error or "the store has not answered yet")
             return Wait(until=None)
-        if self._lease is None:
+        if self._undo is not None:
+            intent: Intent = DeleteLease(lease=self._undo)
+        elif self._lease is None:
             intent = self._acquire(claim, now)
         else:
             intent = self._keep(claim, self._lease, now)
@@ -172,7 +175,11 @@ class LeaseKeeper:
         if record is None:
             return self._reclaim(claim, lease, now)
         if writer := foreign_writer(record, lease.attrs, *self._attempted, claim.attrs):
-            self._say(Phase.CONFLICT, now, f"{lease.key} is overwritten by another node: {writer}")
+            if record.create_revision == lease.create_revision:
+                text = f"{lease.key} is overwritten by another node: {writer}"
+                self._say(Phase.CONFLICT, now, text)
+            else:
+                self._say(Phase.LOST, now, self._given_away(lease, record))
             return Wait(until=None)
         if record != lease:
             self._adopt(claim, record, now)
@@ -198,18 +205,12 @@ class LeaseKeeper:
         """The store does not hold our record: get the same subnets again if nobody has them."""
         rivals = [one for one in self._table.rivals() if one.key not in self._superseded]
         if rivals:
-            owner = rivals[0].attrs.public_ip or rivals[0].attrs.public_ipv6
-            self._say(
-                Phase.LOST,
-                now,
-                f"our subnet {lease.subnets_text()} is now held by {owner} with "
-                f"{rivals[0].subnets_text()}; pods keep their addresses, and it is claimed again "
-                "when that lease goes",
-            )
+            self._say(Phase.LOST, now, self._given_away(lease, rivals[0]))
             return Wait(until=None)
         damaged = self._table.malformed(lease.key)
         why = "is gone from the store" if damaged is None else "is damaged in the store"
-        self._say(Phase.LOST, now, self._error or f"our record {lease.key} {why}")
+        error = f" ({self._error})" if self._error else ""
+        self._say(Phase.LOST, now, f"our record {lease.key} {why}{error}")
         if damaged is not None:
             broken = replace(lease, mod_revision=damaged.mod_revision)
             return UpdateLease(lease=broken, attrs=claim.attrs, ttl=claim.ttl)
@@ -250,6 +251,12 @@ class LeaseKeeper:
             self._failures.reset()
             self._denials.reset()
         match answer:
+            case Lease() if isinstance(intent, CreateLease) and (
+                answer.create_revision <= intent.not_after
+            ):
+                # The store lost its data since we looked, so nothing was compared with anything.
+                self._undo = answer
+                self._stale = True
             case Lease():
                 self._written(answer)
                 return (Put(lease=answer),)
@@ -267,7 +274,9 @@ class LeaseKeeper:
                     return ()
                 self._stale = False
                 return (answer,)
-        if isinstance(intent, DeleteLease):
+        if isinstance(intent, DeleteLease) and intent.lease == self._undo:
+            self._undo = None
+        elif isinstance(intent, DeleteLease):
             self._superseded.pop(intent.lease.key, None)
             # flannel's peers match leases by subnet: to them our subnet is gone with the earlier
             # record, until our own is written once more.
@@ -337,6 +346,13 @@ class LeaseKeeper:
                 f"({misfit}); it is kept until the agent starts anew"
             )
         return ""
+
+    def _given_away(self, lease: Lease, to: Lease) -> str:
+        owner = to.attrs.public_ip or to.attrs.public_ipv6
+        return (
+            f"our subnet {lease.subnets_text()} is now held by {owner} with {to.subnets_text()}; "
+            "pods keep their addresses, and it is claimed again when that lease goes"
+        )
 
     def _say(self, phase: Phase, now: float, reason: str) -> None:
         alive = self._expires_at is None or now < self._expires_at
