@@ -188,6 +188,33 @@ async def test_closing_the_store_ends_the_events(server: EtcdServer) -> None:
         await store.snapshot()
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own-lease", "only-a-peer"])
+async def test_a_wiped_store_with_the_very_same_config_is_recognised(own: bool) -> None:
+    with EtcdServer() as server:
+        server.put(CONFIG, "{}")
+        async with (
+            opened(server.endpoint) as store,
+            opened(server.endpoint) as other,
+            listening(store) as heard,
+        ):
+            await heard.begun()
+            await create(store if own else other)
+            await heard.until(is_put)
+            server.wipe()
+            with server.hidden():
+                server.put(CONFIG, "{}")  # at the same revision as before
+                server.put_many(((f"/other/{number}", "x") for number in range(20)), each=True)
+            await asyncio.to_thread(server.start)
+            await heard.until(
+                lambda events: sum(isinstance(event, Snapshot) for event in events) == 2
+            )
+    first, last = (event for event in heard.events if isinstance(event, Snapshot))
+    assert last.config == first.config
+    assert last.identity.cluster_id == first.identity.cluster_id
+    assert last.identity.revision > first.identity.revision + 1
+    assert last.leases == ()
+
+
 async def test_few_lines_are_logged_while_it_is_away(
     server: EtcdServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,6 +297,27 @@ async def test_the_loss_of_a_leader_and_of_the_majority_is_survived() -> None:
             await heard.until(is_put)
         assert sum(isinstance(event, Snapshot) for event in heard.events) == 1
         assert not any(isinstance(event, Delete) for event in heard.events)
+    finally:
+        for member in members:
+            member.close()
+
+
+async def test_a_server_that_lost_its_leader_is_not_believed() -> None:
+    members = await asyncio.to_thread(EtcdServer.start_cluster, 3)
+    try:
+        members[0].put(CONFIG, "{}")
+        async with opened(members[2].endpoint) as store, listening(store) as heard:
+            await heard.begun()
+            members[0].kill()
+            members[1].kill()
+            # It still answers the probes, which need no majority.
+            await heard.until(connected(False))
+            state = heard.events[-1]
+            assert isinstance(state, StoreState)
+            assert "no leader" in state.reason
+            await asyncio.to_thread(members[1].start)
+            await heard.until(connected(True), within=30)
+        assert all(isinstance(event, StoreState) for event in heard.events[1:])
     finally:
         for member in members:
             member.close()
