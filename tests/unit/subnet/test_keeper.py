@@ -29,7 +29,7 @@ class Desk:
         self.table.apply(event, 0)
 
     def answer(
-        self, intent: CreateLease | UpdateLease | DeleteLease | Relist, what: Answer
+        self, intent: CreateLease | UpdateLease | DeleteLease | Relist, what: Answer, now: float = 0
     ) -> None:
         for event in self.keeper.done(intent, what, now):
             self.table.apply(event, now)
