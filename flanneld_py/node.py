@@ -27,6 +27,7 @@ from flanneld_py.nodefacts import accepts_ra, underlay_of
 from flanneld_py.peers import PeerPlanner
 from flanneld_py.reconcile.loop import Reconciler
 from flanneld_py.reconcile.ownership import may_replace
+from flanneld_py.reconcile.tracker import NODE
 from subnet.acquisition import Claim, own_records
 from subnet.clock import Clock
 from subnet.errors import NetworkConfigError
@@ -37,9 +38,6 @@ from subnet.session import LeaseSession
 from subnet.table import GRACE
 
 log = logging.getLogger(__name__)
-
-NODE = ""
-"""Owner of the node's own elements; sorts before every peer."""
 
 
 class Remembered(Protocol):

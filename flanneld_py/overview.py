@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from backends.elements import Kind
 from flanneld_py import __version__
 from flanneld_py import status as st
-from flanneld_py.node import NODE, Node
+from flanneld_py.node import Node
 from flanneld_py.outputs import Outputs
 from flanneld_py.reconcile.loop import Reconciler
+from flanneld_py.reconcile.tracker import NODE
 from subnet.clock import Clock
 from subnet.intents import KeeperState, Phase
 from subnet.model import Lease, PeerKey

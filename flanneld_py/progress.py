@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable
 
 from backends.base import NodeContext
-from flanneld_py.node import NODE, Node
+from flanneld_py.node import Node
 from flanneld_py.notify import Notifier
 from flanneld_py.outputs import Output, Outputs
 from flanneld_py.overview import Overview
 from flanneld_py.reconcile.loop import Reconciler
+from flanneld_py.reconcile.tracker import NODE
 from subnet.intents import KeeperState
 
 log = logging.getLogger(__name__)

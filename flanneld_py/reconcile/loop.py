@@ -317,6 +317,8 @@ class Reconciler:
             else:
                 self._failed(failure)
         self.report.count(done, (f.op for f in failures.values()))
+        if done:
+            self._guide.applied(done)
         return done
 
     async def _adopt(self, failure: Failure) -> Failure | None:
@@ -372,7 +374,6 @@ class Reconciler:
                 self.report.note(text, now)
         for op in healed:
             self.report.healed[op.element.kind] += 1
-        self._guide.applied(done)
 
 
 class _InSync:

@@ -14,6 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from backends.elements import Element, ForeignLink, Key, Kind, Sysctl, VxlanLink
 from flanneld_py.kernel import Action, Op
 
+NODE = ""
+"""Owner of the node's own elements. They are made before all peers', for pods wait for them."""
+
 
 class Tracker:
     """Desired and observed elements, and the keys in which they differ."""
@@ -150,7 +153,7 @@ class Tracker:
         """The operations for the dirty keys, in order, and how many keys have to wait.
 
         All creations and corrections come before all removals; creations in the order of `Kind`,
-        removals in reverse. Link operations come alone: what stands on a link is planned when it
+        the node's own ones first, removals in reverse. Link operations come alone: what stands on a link is planned when it
         is up, so while one is listed, nothing else is. A key whose device is not in
         `ready_devices` waits (stays dirty, gives no operation). Keys that turn out to be equal
         leave the set; listed keys leave it too: the caller notes their fate by `observe` or marks
@@ -172,7 +175,8 @@ class Tracker:
                 makes.append(Op(action=Action.CREATE, element=wanted))
             else:
                 makes.append(Op(action=Action.REPLACE, element=wanted, before=seen))
-        makes.sort(key=_kind)
+        urgent = {element.key for element in self.plan_of(NODE)}
+        makes.sort(key=lambda op: (op.element.key not in urgent, op.element.kind))
         removals.sort(key=_kind, reverse=True)
         links = [op for op in makes if op.element.kind is Kind.LINK]
         ops = links or makes + removals

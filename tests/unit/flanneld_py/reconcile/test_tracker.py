@@ -14,7 +14,7 @@ from backends.elements import (
     VxlanLink,
 )
 from flanneld_py.kernel import Action, Op
-from flanneld_py.reconcile.tracker import Tracker
+from flanneld_py.reconcile.tracker import NODE, Tracker
 
 DEV = "flannel.1"
 READY = {DEV, "eth0"}
@@ -210,3 +210,12 @@ def test_a_setting_of_a_device_waits_for_the_device() -> None:
     ops, waiting = tracker.work(may_remove=True, ready_devices=READY)
     assert [op.element.key for op in ops] == [(Kind.SYSCTL, "net/ipv6/conf/all/forwarding")]
     assert waiting == 1
+
+
+def test_the_nodes_own_elements_come_before_all_peers() -> None:
+    tracker = Tracker()
+    tracker.plan("a", [fdb(1), route(1)])
+    backstop = Route(dst=bytes([10, 244, 0, 0]), prefixlen=16, metric=9, type="unreachable")
+    address = Address(dev=DEV, address=bytes([10, 244, 7, 0]), prefixlen=32)
+    tracker.plan(NODE, [backstop, address])
+    assert [op.element for op in run(tracker)] == [address, backstop, fdb(1), route(1)]
