@@ -153,11 +153,11 @@ class Tracker:
         """The operations for the dirty keys, in order, and how many keys have to wait.
 
         All creations and corrections come before all removals; creations in the order of `Kind`,
-        the node's own ones first, removals in reverse. Link operations come alone: what stands on a link is planned when it
-        is up, so while one is listed, nothing else is. A key whose device is not in
-        `ready_devices` waits (stays dirty, gives no operation). Keys that turn out to be equal
-        leave the set; listed keys leave it too: the caller notes their fate by `observe` or marks
-        them again.
+        the node's own ones first, removals in reverse. Link operations come alone: what stands on
+        a link is planned when it is up, so while one is listed, nothing else is. A key whose
+        device is not in `ready_devices` waits (stays dirty, gives no operation). Keys that turn
+        out to be equal leave the set; listed keys leave it too: the caller notes their fate by
+        `observe` or marks them again.
         """
         makes: list[Op] = []
         removals: list[Op] = []
