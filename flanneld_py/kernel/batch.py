@@ -24,6 +24,8 @@ RECEIVE_BYTES: Final = 4 * 1024 * 1024
 READ_BYTES: Final = 256 * 1024
 """Larger than any datagram of a dump (32 KiB)."""
 MOST_PER_BATCH: Final = 500
+FIRST_BATCH: Final = 100
+"""How long a message takes differs a hundredfold between kinds, so each run begins carefully."""
 LEAST_PER_BATCH: Final = 16
 AIM_SECONDS: Final = 0.015
 """Batches are sized to take about this long, so that the loop stays responsive."""
@@ -74,6 +76,7 @@ class RequestSocket:
         refused: dict[int, nl.Refusal] = {}
         done = 0
         async with self._busy:
+            self._chunk = min(self._chunk, FIRST_BATCH)
             while done < len(messages):
                 chunk = messages[done : done + self._chunk]
                 for index, answer in (await self._write_chunk(chunk)).items():

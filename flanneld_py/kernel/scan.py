@@ -5,6 +5,7 @@ It reads only. The same dumps also refresh the view by which notifications are u
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from socket import AF_INET, AF_INET6
 from typing import Final
@@ -58,6 +59,7 @@ class Scanner:
         if self._nexthops:
             objects = await self._sock.dump(encode.dump_nexthops(), decode.nexthop)
             view.nexthops.load(objects, view.names)
+            await asyncio.sleep(0)
             elements += view.nexthops.elements(view.names)
         ours = await self._routes(ROUTE_PROTOCOL)
         others = await self._host_routes()
@@ -65,6 +67,7 @@ class Scanner:
         routes = number_routes(
             facts.element(view.names, view.nexthops.references) for facts in ours
         )
+        await asyncio.sleep(0)
         self._remember(routes, ours)
         elements += routes
         links = [facts.host for facts in view.links.values()]
