@@ -242,6 +242,8 @@ class LeaseTable:
             self._drop(key)
         elif key not in self._held:
             self._held[key] = now + self._grace
+            # Only the halves that were accepted: what is held contends with nothing else held.
+            self._records[key] = self._peers[key]
             self._judge(self._records[key])
 
     def _drop(self, key: PeerKey) -> None:
