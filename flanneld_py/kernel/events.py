@@ -207,7 +207,7 @@ class EventReader:
         host = facts.host
         if host.name != name and (is_watched(name) or is_watched(host.name)):
             self.lost(f"link {name} is now named {host.name}")
-        elif not is_watched(name):
+        elif not is_watched(name) or name == self._view.making:
             return
         elif before is None:
             self.lost(f"link {name} has appeared")

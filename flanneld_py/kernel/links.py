@@ -7,6 +7,7 @@ goes through it would go with it. Only another VNI, port, GBP, family or type ne
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import fields
 
 from backends.elements import ForeignLink, Kind, VxlanLink, ip_text, mac_text
@@ -32,9 +33,12 @@ class LinkRefused(Exception):
 class LinkWriter:
     """Operations on devices, one at a time."""
 
-    def __init__(self, sock: RequestSocket, view: View) -> None:
+    def __init__(
+        self, sock: RequestSocket, view: View, take_notifications: Callable[[], None]
+    ) -> None:
         self._sock = sock
         self._view = view
+        self._take_notifications = take_notifications
         self._devices = Devices()
 
     async def write(self, op: Op) -> Failure | None:
@@ -85,12 +89,24 @@ class LinkWriter:
                 await self._delete(present)
                 present = None
         if present is None:
-            present = await self._create(wanted, parent.host.ifindex, names)
-        elif present.host.ifindex not in self._view.links:
+            await self._make(wanted, parent, names)
+            return
+        if present.host.ifindex not in self._view.links:
             # Somebody else made it: what is on it has never been observed.
             self._view.stale = f"link {wanted.name} has appeared"
         await self._correct(present, wanted, parent, names)
         await self._read_back(wanted, names)
+
+    async def _make(self, wanted: VxlanLink, parent: LinkFacts, names: dict[int, str]) -> None:
+        """A new device has nothing on it: its first notifications ask for no observation."""
+        self._view.making = wanted.name
+        try:
+            present = await self._create(wanted, parent.host.ifindex, names)
+            await self._correct(present, wanted, parent, names)
+            await self._read_back(wanted, names)
+            self._take_notifications()
+        finally:
+            self._view.making = ""
 
     async def _create(self, wanted: VxlanLink, parent: int, names: dict[int, str]) -> LinkFacts:
         try:

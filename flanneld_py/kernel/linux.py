@@ -55,7 +55,7 @@ class LinuxKernel:
         self._sock = RequestSocket()
         self._scanner = Scanner(self._sock, self._view, nexthops=self._features.nexthops)
         self._writer = Writer(self._sock, self._view, self._scanner)
-        self._links = LinkWriter(self._sock, self._view)
+        self._links = LinkWriter(self._sock, self._view, self._monitor.read_all)
         self._busy = asyncio.Lock()
 
     @property

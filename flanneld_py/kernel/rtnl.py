@@ -8,7 +8,6 @@ a request is refused, is the affair of `links`. pyroute2's exceptions end here: 
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -92,16 +91,22 @@ class Devices:
             await session.link(command, **options)
 
 
+def _load() -> tuple[Any, type[Exception]]:
+    from pyroute2 import AsyncIPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    return AsyncIPRoute, NetlinkError
+
+
 @asynccontextmanager
 async def _session() -> AsyncIterator[Any]:
     # 130 ms to import, and not needed by an agent that finds its devices as they should be.
-    pyroute2 = await asyncio.to_thread(importlib.import_module, "pyroute2")
-    exceptions = importlib.import_module("pyroute2.netlink.exceptions")
+    session_type, refusal = await asyncio.to_thread(_load)
     try:
-        async with pyroute2.AsyncIPRoute() as session:
+        async with session_type() as session:
             yield session
-    except exceptions.NetlinkError as error:
-        raise DeviceRefused(int(error.code)) from error
+    except refusal as error:
+        raise DeviceRefused(int(error.args[0])) from error
 
 
 def _local(wanted: VxlanLink) -> str:

@@ -32,6 +32,8 @@ class View:
         """Keys under which more than one route of ours was seen."""
         self.borrowed: set[int] = set()
         """Nexthop ids of others to which routes of ours refer."""
+        self.making = ""
+        """Name of the device that we are just making: that it appears is no news."""
         self.nexthops = NexthopTable()
         self.stale = ""
         """Why this view is known to be wrong; ends with the next observation."""

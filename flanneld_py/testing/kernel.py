@@ -88,6 +88,7 @@ class FakeKernel:
         self._host_changed = False
         self._resync = ""
         self._removing: dict[int, Key] = {}
+        self._making = ""
         self._slot = 0
         self._wake: Callable[[], None] | None = None
 
@@ -320,9 +321,15 @@ class FakeKernel:
             or any(getattr(present, name) != getattr(element, name) for name in _IN_PLACE)
         ):
             space.remove_link(element.name)
-        if element.name not in space.links:
+        if element.name in space.links:
+            space.change_vxlan(element.name, element)
+            return
+        self._making = element.name
+        try:
             space.add_vxlan(element)
-        space.change_vxlan(element.name, element)
+            space.change_vxlan(element.name, element)
+        finally:
+            self._making = ""
 
     def _do_nexthop(self, element: elements.Nexthop, remove: bool) -> None:
         if not self._features.nexthops:
@@ -402,6 +409,8 @@ class FakeKernel:
             self._tell((Kind.LINK, link.name), None if notice.gone else self._link(link.name))
         before = notice.before
         same = isinstance(before, HostLink) and before.up == link.up and not notice.gone
+        if link.name == self._making:
+            return
         if not same and (ours or link.name in carriers or not link.up or notice.gone):
             self._ask_resync(f"link {link.name} came, went, or changed its state")
 

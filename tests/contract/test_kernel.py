@@ -221,6 +221,13 @@ async def test_what_cannot_be_changed_makes_a_new_device(
     await holds(kernel, [wanted])
 
 
+async def test_a_device_that_we_make_asks_for_no_observation(kernel: Kernel) -> None:
+    await create(kernel, LINK, *peer(2))
+    changes = await drained(kernel)
+    assert changes.resync == ""
+    assert dict(changes.seen)[LINK.key] == LINK
+
+
 async def test_another_type_under_our_name_is_shown_and_replaced(
     kernel: Kernel, world: World
 ) -> None:
