@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import cold_start, drift, memory, peer_add
 from bench.figures import Figure, Run
-from bench.machine import describe
+from bench.machine import Others, describe
 from bench.picture import draw
 from bench.record import to_json
 from bench.table import depends_on, insert, line
@@ -34,6 +34,7 @@ BENCHES: Mapping[str, Callable[[World, int], list[Figure]]] = {
 }
 RESULTS = CHECKOUT / "bench/results"
 REFERENCE = RESULTS / "reference"
+NOISE = 0.05
 README = CHECKOUT / "README.md"
 
 
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(names: list[str], peers: int, rounds: int) -> Run:
     """Run benches one after the other in one lab."""
     machine = describe()
-    say(f"{machine.cores} cores, Linux {machine.kernel}, load before: {machine.load_before}")
+    say(f"{machine.cores} cores, Linux {machine.kernel}, {peers} peers, {rounds} rounds")
+    others = Others()
     figures: list[Figure] = []
     with Lab(config=CONFIG) as lab:
         world = World(lab, peers, say)
@@ -74,6 +76,7 @@ def measure(names: list[str], peers: int, rounds: int) -> Run:
         peers=peers,
         rounds=rounds,
         machine=machine,
+        others=others.share(),
         figures=tuple(figures),
     )
 
@@ -87,6 +90,8 @@ def write(run: Run, folder: Path) -> None:
     for figure in run.figures:
         print(line(figure))
     print(f"\n{depends_on(run)}")
+    if run.others > NOISE:
+        print(f"other programs used {run.others:.0%} of all cores meanwhile: the figures are high")
     shown = folder.relative_to(CHECKOUT) if folder.is_relative_to(CHECKOUT) else folder
     print(f"written: {shown / 'bench.json'}, {shown / 'bench.png'}")
 

@@ -82,8 +82,6 @@ class Machine:
     python: str
     etcd: str
     iproute2: str
-    load_before: float
-    """Runnable processes in the minute before: above a few tenths, the figures are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +95,8 @@ class Run:
     peers: int
     rounds: int
     machine: Machine
+    others: float
+    """Share of all cores that other programs used meanwhile; above 0.05 all figures grow."""
     figures: tuple[Figure, ...]
 
     @property

@@ -22,8 +22,29 @@ def describe() -> Machine:
         python=platform.python_version(),
         etcd=_version("etcd", "--version"),
         iproute2=_version("ip", "-V"),
-        load_before=round(os.getloadavg()[0], 2),
     )
+
+
+class Others:
+    """How much of the machine other programs use from now on, whoever they are."""
+
+    def __init__(self) -> None:
+        self._began = self._totals()
+
+    def share(self) -> float:
+        """Return the share of all cores. Counts children of ours only when they have ended."""
+        busy, idle, own = (
+            now - before for now, before in zip(self._totals(), self._began, strict=True)
+        )
+        return max(0.0, busy - own) / max(busy + idle, 1.0)
+
+    @staticmethod
+    def _totals() -> tuple[float, float, float]:
+        """Seconds of all cores since boot: busy, idle, and busy for us and our children."""
+        numbers = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+        ticks = [int(number) / os.sysconf("SC_CLK_TCK") for number in numbers]
+        idle = ticks[3] + ticks[4]
+        return sum(ticks) - idle, idle, sum(os.times()[:4])
 
 
 def _processor() -> str:

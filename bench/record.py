@@ -18,6 +18,7 @@ def to_json(run: Run) -> str:
         "version": run.version,
         "peers": run.peers,
         "rounds": run.rounds,
+        "others": _round(run.others),
         "machine": asdict(run.machine),
     }
     return json.dumps({**head, "figures": [_figure(one) for one in run.figures]}, indent=1) + "\n"
@@ -31,6 +32,7 @@ def from_json(text: str) -> Run:
         version=data["version"],
         peers=data["peers"],
         rounds=data["rounds"],
+        others=data["others"],
         machine=Machine(**data["machine"]),
         figures=tuple(_read_figure(entry) for entry in data["figures"]),
     )

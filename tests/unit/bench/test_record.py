@@ -23,6 +23,7 @@ RUN = Run(
     version="0.1",
     peers=10_000,
     rounds=3,
+    others=0.01,
     machine=Machine(
         cores=2,
         processor="a processor",
@@ -31,7 +32,6 @@ RUN = Run(
         python="3.11.4",
         etcd="3.4.23",
         iproute2="6.1.0",
-        load_before=0.1,
     ),
     figures=(LIMITED, MISSED, PLAIN),
 )
