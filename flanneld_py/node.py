@@ -119,6 +119,8 @@ class Node:
 
     def config_changed(self, config: ConfigRecord | None) -> None:
         self._record, self._asked = config, True
+        # At once, for the leases of the same snapshot are judged by it.
+        self._read_config()
         self._wake.set()
 
     def peers_changed(self, keys: Collection[PeerKey]) -> None:
