@@ -30,16 +30,24 @@ class LinkRefused(Exception):
         super().__init__(why)
 
 
+class CannotChange(Exception):
+    """This kernel changes a VXLAN device's parent or address only by making a new one."""
+
+
 class LinkWriter:
     """Operations on devices, one at a time."""
 
     def __init__(
-        self, sock: RequestSocket, view: View, take_notifications: Callable[[], None]
+        self,
+        sock: RequestSocket,
+        view: View,
+        take_notifications: Callable[[], None],
+        devices: Devices | None = None,
     ) -> None:
         self._sock = sock
         self._view = view
         self._take_notifications = take_notifications
-        self._devices = Devices()
+        self._devices = devices or Devices()
 
     async def write(self, op: Op) -> Failure | None:
         """Do one operation; None when the device is as wanted."""
@@ -94,8 +102,13 @@ class LinkWriter:
         if present.host.ifindex not in self._view.links:
             # Somebody else made it: what is on it has never been observed.
             self._view.stale = f"link {wanted.name} has appeared"
-        await self._correct(present, wanted, parent, names)
-        await self._read_back(wanted, names)
+        try:
+            await self._correct(present, wanted, parent, names)
+        except CannotChange:
+            await self._delete(present)
+            await self._make(wanted, parent, names)
+        else:
+            await self._read_back(wanted, names)
 
     async def _make(self, wanted: VxlanLink, parent: LinkFacts, names: dict[int, str]) -> None:
         """A new device has nothing on it: its first notifications ask for no observation."""
@@ -140,7 +153,12 @@ class LinkWriter:
             wanted.local,
             wanted.learning,
         ):
-            await self._devices.change_vxlan(index, wanted, parent.host.ifindex)
+            try:
+                await self._devices.change_vxlan(index, wanted, parent.host.ifindex)
+            except DeviceRefused as refused:
+                if refused.errno == errno.EOPNOTSUPP:
+                    raise CannotChange from refused
+                raise
         if state.mac != wanted.mac:
             await self._devices.set_mac(index, wanted.mac)
         if state.mtu != wanted.mtu:

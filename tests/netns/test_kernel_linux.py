@@ -25,9 +25,14 @@ from backends.elements import (
     Nexthop,
     Route,
     VxlanLink,
+    ip_text,
 )
 from flanneld_py.kernel import Action, Failure, Op, Scope
+from flanneld_py.kernel.batch import RequestSocket
+from flanneld_py.kernel.links import LinkWriter
 from flanneld_py.kernel.linux import LinuxKernel
+from flanneld_py.kernel.rtnl import DeviceRefused, Devices
+from flanneld_py.kernel.view import View
 from tests.contract.kernel_worlds import (
     LOCAL,
     LOCAL6,
@@ -137,6 +142,27 @@ async def test_a_device_follows_its_underlay_in_place(kernel: LinuxKernel) -> No
     assert after["ifindex"] == before["ifindex"]
     assert after["linkinfo"]["info_data"]["link"] == "u2"
     assert await owned(kernel) == {moved, *many(3)}
+
+
+async def test_a_kernel_that_cannot_move_a_device_gets_a_new_one(world: LinuxWorld) -> None:
+    class Rigid(Devices):
+        async def change_vxlan(self, index: int, wanted: VxlanLink, parent: int) -> None:
+            raise DeviceRefused(errno.EOPNOTSUPP)
+
+    world.open()
+    world.close()
+    sock, view = RequestSocket(), View()
+    links = LinkWriter(sock, view, lambda: None, Rigid())
+    moved = replace(LINK, local=bytes([172, 31, 0, 9]))
+    indices = []
+    for wanted in (LINK, moved):
+        assert await links.write(Op(action=Action.REPLACE, element=wanted)) is None
+        [shown] = ip_json(f"link show {DEV}")
+        indices.append(shown["ifindex"])
+        local = shown["linkinfo"]["info_data"]["local"]
+        assert local == ip_text(wanted.local)
+    sock.close()
+    assert indices[0] != indices[1]
 
 
 async def test_addresses_can_be_used_at_once(kernel: LinuxKernel) -> None:
