@@ -73,7 +73,6 @@ class Scenes:
         with self._step("a pod each, by CNI bridge") as step:
             for node, view in zip(self._nodes, self._story.nodes, strict=True):
                 view.pod = str(node.add_pod().ip)
-                self._screen.show_nodes()
             wait_until(self._measure, within=HEAL_WITHIN, what="all pods ping each other")
             self._screen.show_nodes()
             pairs = len(self._story.matrix)
@@ -202,6 +201,8 @@ class Scenes:
         try:
             yield flows
         finally:
+            for flow in flows:
+                flow.stop()
             for flow in flows:
                 flow.finish()
             self._story.pings = ""

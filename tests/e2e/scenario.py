@@ -23,6 +23,13 @@ MakeLab = Callable[..., Lab]
 ROUTE_FORMS = pytest.mark.parametrize("nexthops", ["auto", "off"])
 """A scenario that must pass with nexthop objects and with flannel's classic routes."""
 
+WIDE = {
+    "Network": "10.240.0.0/12",
+    "SubnetMax": "10.243.255.0",
+    "Backend": {"Type": "vxlan"},
+}
+"""A network in which no node takes a subnet in 10.244.0.0/16 and above, where static peers are."""
+
 
 class Watch:
     """Judges one node: its kernel state against what is expected, and pings from its pod."""

@@ -13,7 +13,7 @@ from flanneld_py.testing.lab.peers import StaticPeer, leases_of, make_peers
 from flanneld_py.testing.lab.ping import Flow
 from flanneld_py.testing.lab.underlay import GATEWAY, PEERS
 from flanneld_py.testing.lab.waiting import wait_until
-from tests.e2e.scenario import ROUTE_FORMS, MakeLab, Watch, with_peers
+from tests.e2e.scenario import ROUTE_FORMS, WIDE, MakeLab, Watch, with_peers
 
 RESTARTS = 3
 """Of each kind; 20 is the full size of R5."""
@@ -22,8 +22,7 @@ RESTARTS = 3
 @ROUTE_FORMS
 def test_peers_changed_while_the_agent_was_stopped(make_lab: MakeLab, nexthops: str) -> None:
     """R2: what is ours becomes exact within 2 s of the start, what is not stays untouched."""
-    # Wide, so that the node's own subnet is none of the peers'.
-    lab = make_lab(config={"Network": "10.240.0.0/12", "Backend": {"Type": "vxlan"}})
+    lab = make_lab(config=WIDE)
     (node,) = lab.add_nodes(1, f"--nexthops={nexthops}")
     lab.start_agents()
     lab.publish()

@@ -6,19 +6,28 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from flanneld_py.testing.lab.etcd_view import PREFIX
 from flanneld_py.testing.lab.lab import VXLAN_CONFIG, Lab, unreached
 from flanneld_py.testing.lab.node import Node
 from flanneld_py.testing.lab.peers import StaticPeer, leases_of, make_peers
 from flanneld_py.testing.lab.ping import Flow, Prober
 from flanneld_py.testing.lab.waiting import wait_until
-from tests.e2e.scenario import peers_in_state, show_control
+from tests.e2e.scenario import MakeLab, peers_in_state, show_control
 
+CONFIG = {**VXLAN_CONFIG, "SubnetMax": "10.244.199.0"}
+"""Subnets above are left to static peers and to garbage."""
 NOTICED_WITHIN = 3.5
 """Seconds until a silent store shows in the status: 3 s for the store, and the time to ask."""
 BACK_WITHIN = 5.0
 """Seconds from the store's return until what changed meanwhile is done."""
 RATE = 200
+
+
+@pytest.fixture
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab(config=CONFIG)
 
 
 @contextmanager
@@ -75,7 +84,7 @@ def test_wiped_etcd(lab: Lab) -> None:
         lab.etcd.wipe()
         lab.etcd.start()
         _let_flow(flow, RATE)
-        lab.view.configure(VXLAN_CONFIG)
+        lab.view.configure(CONFIG)
         wait_until(
             lambda: lab.view.leases() == leases,
             within=BACK_WITHIN,

@@ -167,13 +167,16 @@ class Flow:
     ) -> None:
         self.finish()
 
+    def stop(self) -> None:
+        """Stop sending; what is under way is still counted."""
+        self._stop.set()
+
     def finish(self) -> Tally:
         """Stop sending, wait for what is under way, and return the tally."""
-        if not self._stop.is_set():
-            self._stop.set()
-            self._thread.join()
-            self._near.close()
-            self._far.close()
+        self.stop()
+        self._thread.join()
+        self._near.close()
+        self._far.close()
         return self.tally()
 
     def tally(self) -> Tally:
