@@ -140,7 +140,8 @@ class Changes:
     """What changed since the last `drain`, in the order of its happening."""
 
     seen: tuple[tuple[Key, Element | None], ...] = ()
-    """Key and new state of owned elements; None: gone."""
+    """Key and new state of owned elements; None: none of ours is there (any more). The latter is
+    also told of prefixes that another program's route took or left, and of keys never seen."""
     host_changed: bool = False
     """A link, an address or a default or on-link route of the host changed: `host()` tells."""
     resync: str = ""

@@ -11,40 +11,28 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from backends.elements import (
-    ROUTE_PROTOCOL,
     Address,
     Fdb,
-    Key,
     Kind,
     Neighbour,
-    Nexthop,
     Route,
     ip_text,
 )
 from flanneld_py.kernel import Action, Failure, Op, decode, encode
 from flanneld_py.kernel import netlink as nl
 from flanneld_py.kernel.batch import RequestSocket
-from flanneld_py.kernel.decode import NexthopObject
 from flanneld_py.kernel.reasons import reason
 from flanneld_py.kernel.scan import Scanner
 from flanneld_py.kernel.view import RouteKey, View
+from flanneld_py.kernel.write_nexthops import PIECE, VANISHED, Absent, NexthopWriter
 
 _ABSENT = {
     Kind.ADDRESS: {errno.EADDRNOTAVAIL, errno.ENODEV},
     Kind.FDB: {errno.ENOENT, errno.ENODEV, errno.EINVAL},
     Kind.NEIGHBOUR: {errno.ENOENT, errno.ENODEV},
-    Kind.NEXTHOP: {errno.ENOENT},
     Kind.ROUTE: {errno.ESRCH, errno.ENODEV},
 }
 """What the kernel answers to the removal of what is not there."""
-_NEXTHOP_ATTEMPTS = 64
-_PIECE = 1000
-"""Operations that are packed before the event loop gets its turn."""
-_VANISHED = "a nexthop of ours has vanished, its routes with it"
-
-
-class Absent(Exception):
-    """What an operation depends on is not there; for a removal that means it is done."""
 
 
 def _place(route: Route) -> RouteKey:
@@ -59,6 +47,7 @@ class Writer:
         self._view = view
         self._scanner = scanner
         self._strangers: dict[str, int] = {}
+        self._nexthops = NexthopWriter(sock, view, self._index)
         self.holders: dict[RouteKey, Route] = {}
         """Routes that were found in the way of creations of the last `write`."""
 
@@ -69,7 +58,7 @@ class Writer:
         failures: list[Failure] = []
         for kind, run in groupby(ops, key=lambda op: op.element.kind):
             if kind is Kind.NEXTHOP:
-                failures += await self._write_nexthops(list(run))
+                failures += await self._nexthops.write(list(run))
             else:
                 failures += await self._write_run(kind, list(run))
         return failures
@@ -89,12 +78,10 @@ class Writer:
             raise Absent(f"device {dev} is absent")
         return index
 
-    # -- everything but nexthops
-
     async def _write_run(self, kind: Kind, run: list[Op]) -> list[Failure]:
         failed: dict[int, Failure] = {}
         in_the_way: dict[int, nl.Refusal] = {}
-        for first in range(0, len(run), _PIECE):
+        for first in range(0, len(run), PIECE):
             places, messages = self._messages(run, first, failed)
             refused = await self._sock.write(messages)
             for number, answer in refused.items():
@@ -120,7 +107,7 @@ class Writer:
         """A piece of the run as messages, and which operations they are."""
         places: list[int] = []
         messages: list[bytes] = []
-        for place in range(first, min(first + _PIECE, len(run))):
+        for place in range(first, min(first + PIECE, len(run))):
             op = run[place]
             try:
                 message = self._message(op)
@@ -146,7 +133,7 @@ class Writer:
             number = errno.ENOENT
         if isinstance(element, Route) and element.by_nexthop and "exthop id" in answer.text:
             number = errno.ENOENT
-            self._view.stale = _VANISHED
+            self._view.stale = VANISHED
         return Failure(op=op, errno=number, reason=reason(element.kind, answer.errno, answer.text))
 
     def _message(self, op: Op) -> bytes:
@@ -189,7 +176,7 @@ class Writer:
         dst, length, metric, protocol = route.dst, route.prefixlen, route.metric, route.protocol
         if route.by_nexthop:
             id_ = route.via_instance if action is Action.DELETE else 0
-            id_ = id_ or self._nexthop_id(route)
+            id_ = id_ or self._nexthops.id_of(route.dev, route.gateway, route.onlink)
             if not id_:
                 raise Absent(f"nexthop via {ip_text(route.gateway)} dev {route.dev} is absent")
             return encode.route_by_nexthop(type_, flags, dst, length, metric, protocol, id_)
@@ -202,11 +189,6 @@ class Writer:
         return encode.route_by_gateway(
             type_, flags, dst, length, metric, protocol, index, route.gateway, route.onlink
         )
-
-    def _nexthop_id(self, element: Route | Nexthop) -> int:
-        """Id of the nexthop object in use for this content; 0 when there is none."""
-        index = self._index(element.dev)
-        return self._view.nexthops.primary(index, element.gateway, element.onlink) or 0
 
     async def _compare(
         self, kind: Kind, run: list[Op], refused: dict[int, nl.Refusal]
@@ -233,92 +215,3 @@ class Writer:
             else:
                 failed[place] = self._failure(op, answer)
         return failed
-
-    # -- nexthops
-
-    async def _write_nexthops(self, run: list[Op]) -> list[Failure]:
-        failed: dict[int, Failure] = {}
-        waiting: dict[int, Op] = {}
-        for first in range(0, len(run), _PIECE):
-            piece = dict(enumerate(run[first : first + _PIECE], first))
-            waiting |= await self._try_nexthops(piece, failed)
-        for _ in range(_NEXTHOP_ATTEMPTS):
-            if not waiting:
-                break
-            waiting = await self._try_nexthops(waiting, failed)
-        for place, op in waiting.items():
-            says = "every id that was tried is taken by another program"
-            failed[place] = Failure(op=op, errno=errno.EEXIST, reason=says)
-        return [failed[place] for place in sorted(failed)]
-
-    async def _try_nexthops(
-        self, waiting: dict[int, Op], failed: dict[int, Failure]
-    ) -> dict[int, Op]:
-        """Send what is to be sent; answer the creations that have to be tried again."""
-        table = self._view.nexthops
-        messages: list[bytes] = []
-        sent: list[tuple[int, Op, NexthopObject]] = []
-        again: dict[int, Op] = {}
-        begun: set[Key] = set()
-        for place, op in waiting.items():
-            element = op.element
-            assert isinstance(element, Nexthop)
-            try:
-                id_ = element.instance or self._nexthop_id(element)
-            except Absent as absent:
-                if op.action is not Action.DELETE:
-                    failed[place] = Failure(op=op, errno=errno.ENOENT, reason=str(absent))
-                continue
-            if op.action is Action.DELETE:
-                item = table.get(id_) if id_ else None
-                if item is None or item.protocol != ROUTE_PROTOCOL:
-                    continue
-                table.begin_removal(item.id)
-                messages.append(encode.nexthop_removal(item.id))
-            elif id_:
-                continue
-            elif element.key in begun:  # what becomes of the first decides
-                again[place] = op
-                continue
-            else:
-                begun.add(element.key)
-                index, gateway, onlink = self._index(element.dev), element.gateway, element.onlink
-                item = NexthopObject(
-                    table.take_id(), ROUTE_PROTOCOL, index, gateway, onlink, plain=True
-                )
-                messages.append(encode.nexthop(item.id, index, gateway, onlink))
-            sent.append((place, op, item))
-        refused = await self._sock.write(messages)
-        return again | self._settle_nexthops(sent, refused, failed)
-
-    def _settle_nexthops(
-        self,
-        sent: list[tuple[int, Op, NexthopObject]],
-        refused: dict[int, nl.Refusal],
-        failed: dict[int, Failure],
-    ) -> dict[int, Op]:
-        table = self._view.nexthops
-        again: dict[int, Op] = {}
-        for number, (place, op, item) in enumerate(sent):
-            answer = refused.get(number)
-            if op.action is Action.DELETE:
-                if answer is None:
-                    table.drop(item.id)
-                elif answer.errno in _ABSENT[Kind.NEXTHOP]:
-                    table.end_removal(item.id)
-                    table.drop(item.id)
-                    self._view.stale = _VANISHED
-                else:
-                    table.end_removal(item.id)
-                    failed[place] = self._failure(op, answer)
-            elif answer is None:
-                assert isinstance(op.element, Nexthop)
-                if table.get(item.id) is None:
-                    table.put(item, op.element.dev)
-                self._view.carriers.add(op.element.dev)
-            elif answer.errno == errno.EEXIST:
-                table.mark_taken(item.id)
-                again[place] = op
-            else:
-                failed[place] = self._failure(op, answer)
-        return again
