@@ -19,7 +19,7 @@ from backends.base import NodeContext
 from flanneld_py.clock import SystemClock
 from flanneld_py.cni.direct import DirectConflist
 from flanneld_py.cni.direct import render as render_conflist
-from flanneld_py.kernel import KernelError
+from flanneld_py.kernel import Kernel, KernelError
 from flanneld_py.kernel.linux import LinuxKernel
 from flanneld_py.lock import AgentLock, LockError, flanneld_pids, network_namespace
 from flanneld_py.memory import Memory, Present
@@ -38,10 +38,12 @@ from flanneld_py.subnetfile import SubnetEnv, SubnetFile
 from flanneld_py.subnetfile import render as render_subnet_env
 from flanneld_py.unixsocket import SocketInUse
 from subnet.acquisition import Claim
+from subnet.clock import Clock
 from subnet.errors import StoreSettingsError
 from subnet.etcd import EtcdSettings, EtcdStore
 from subnet.model import LeaseAttrs, NetworkConfig
 from subnet.session import LeaseSession
+from subnet.store import SubnetStore
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,16 @@ async def _agent(settings: Settings) -> None:
             subnet_file=settings.paths.subnet_file,
             source=store.source,
         )
-        agent = _Agent(settings, kernel, store, memory, notifier)
+        agent = Agent(
+            settings,
+            kernel=kernel,
+            store=store,
+            memory=memory,
+            notifier=notifier,
+            clock=SystemClock(),
+            randomness=random.Random(),
+        )
+        agent.overview.notes = _notes()
         server = StatusServer(agent.overview, run_dir=settings.paths.run_dir)
         await server.start()
         stack.push_async_callback(server.aclose)
@@ -118,6 +129,15 @@ def _waits_for(notifier: Notifier, pid: int | None) -> None:
     text = f"another agent runs in this network namespace pid={pid}: waiting for its end"
     log.warning("%s", text)
     notifier.status(f"not ready: {text}")
+
+
+def _notes() -> tuple[str, ...]:
+    pids = flanneld_pids()
+    if not pids:
+        return ()
+    note = f"flanneld runs beside this agent, pid {', '.join(map(str, pids))}: stop it"
+    log.warning("%s", note)
+    return (note,)
 
 
 def _etcd(settings: Settings) -> EtcdSettings:
@@ -133,24 +153,26 @@ def _etcd(settings: Settings) -> EtcdSettings:
     )
 
 
-class _Agent:
-    """The parts of a running agent, connected."""
+class Agent:
+    """The parts of a running agent, connected; on whatever kernel, store and clock it is given."""
 
     def __init__(
         self,
         settings: Settings,
-        kernel: LinuxKernel,
-        store: EtcdStore,
+        *,
+        kernel: Kernel,
+        store: SubnetStore,
         memory: Memory,
         notifier: Notifier,
+        clock: Clock,
+        randomness: random.Random,
     ) -> None:
-        clock, randomness = SystemClock(), random.Random()
         self._settings = settings
         self._clock = clock
         self._memory = memory
         self._file = SubnetFile(settings.paths.subnet_file)
-        self.progress = Progress(make_outputs=self._make_outputs, notifier=notifier)
-        self.outputs = Outputs(on_progress=self.progress.poke)
+        self.progress = Progress(make_outputs=self._make_outputs, notifier=notifier, clock=clock)
+        self.outputs = Outputs(clock=clock, on_progress=self.progress.poke)
         self.node = Node(
             options=settings.iface,
             nexthops=settings.nexthops is NexthopMode.AUTO,
@@ -168,7 +190,11 @@ class _Agent:
         self.reconciler = Reconciler(
             kernel=kernel, clock=clock, random=randomness, report=Report(), guide=self.node
         )
-        self.planner = PeerPlanner(source=self.session.table, plan=self.reconciler.plan)
+        self.planner = PeerPlanner(
+            source=self.session.table,
+            plan=self.reconciler.plan,
+            on_planned=self.node.peers_planned,
+        )
         self.node.connect(
             NodeParts(
                 kernel=kernel,
@@ -190,10 +216,6 @@ class _Agent:
                 source=store.source,
             )
         )
-        if pids := flanneld_pids():
-            note = f"flanneld runs beside this agent, pid {', '.join(map(str, pids))}: stop it"
-            log.warning("%s", note)
-            self.overview.notes = (note,)
 
     def tasks(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """Everything that runs for as long as the agent does, by name."""
@@ -217,6 +239,7 @@ class _Agent:
         ]
 
     def _remember(self) -> None:
+        self._memory.remember_settings(self.node.settings_before)
         context = self.node.context
         if context is not None:
             self._memory.remember(

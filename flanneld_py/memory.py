@@ -1,6 +1,6 @@
 """Memory: what this node knew before it was started, and what it remembers for the next time.
 
-Joins the state folder's cache and an existing subnet.env. A folder that cannot be read or written
+Joins the state folder's files and an existing subnet.env. A folder that cannot be read or written
 costs a warning, never the start.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flanneld_py import subnetfile
+from flanneld_py.settingsbefore import SettingsBefore, SettingsBeforeError
 from subnet.acquisition import Previous
 from subnet.cache import CachedLease, CacheError, LeaseCache
 from subnet.identity import KnownStore
@@ -46,6 +48,8 @@ class Memory:
         self._machine_id = _machine_id()
         self._cached = self._load()
         self._previous = _from_subnet_file(subnet_file)
+        self._settings = SettingsBefore(state_dir, machine_id=self._machine_id)
+        self._settings_complained = ""
         self._saved: CachedLease | None = None
         self._saved_at = 0.0
         self._complained = ""
@@ -104,6 +108,17 @@ class Memory:
         )
         if self._is_news(cached, present.now):
             self._save(cached, present.now)
+
+    def remember_settings(self, before: Mapping[str, str]) -> None:
+        """Keep the values that kernel settings had before we changed them; the first ones win."""
+        try:
+            self._settings.add(before)
+        except SettingsBeforeError as error:
+            if str(error) != self._settings_complained:
+                self._settings_complained = str(error)
+                log.warning("%s", error)
+        else:
+            self._settings_complained = ""
 
     def _is_news(self, cached: CachedLease, now: float) -> bool:
         saved = self._saved

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flanneld_py.cni.direct import ConflistError
+from flanneld_py.nap import nap
 from flanneld_py.subnetfile import SubnetFile, SubnetFileError
+from subnet.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +71,13 @@ class SubnetEnvOutput:
 class Outputs:
     """All files, looked after by one task."""
 
-    def __init__(self, *, on_progress: Callable[[], None]) -> None:
+    def __init__(self, *, clock: Clock, on_progress: Callable[[], None]) -> None:
         self.problems: dict[str, str] = {}
         """Files that cannot be written, and why."""
         self._outputs: dict[str, Output] = {}
         self._written: set[str] = set()
         self._wake = asyncio.Event()
+        self._clock = clock
         self._on_progress = on_progress
 
     def want(self, output: Output) -> None:
@@ -93,12 +96,11 @@ class Outputs:
         while True:
             for output in list(self._outputs.values()):
                 self._ensure(output)
-            try:
-                async with asyncio.timeout(INTERVAL if self._outputs else None):
-                    await self._wake.wait()
-                self._wake.clear()
-            except TimeoutError:
-                pass
+            if self._outputs:
+                await nap(self._wake, self._clock, INTERVAL)
+            else:
+                await self._wake.wait()
+            self._wake.clear()
 
     def _ensure(self, output: Output) -> None:
         name = output.name

@@ -17,6 +17,7 @@ from flanneld_py.outputs import Output, Outputs
 from flanneld_py.overview import Overview
 from flanneld_py.reconcile.loop import Reconciler
 from flanneld_py.reconcile.tracker import NODE
+from subnet.clock import Clock
 from subnet.intents import KeeperState
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,11 @@ class Progress:
         *,
         make_outputs: Callable[[NodeContext, int], tuple[Output, ...]],
         notifier: Notifier,
+        clock: Clock,
     ) -> None:
         self._make_outputs = make_outputs
         self._notifier = notifier
+        self._clock = clock
         self._wake = asyncio.Event()
         self._said: tuple[str, ...] | None = None
         self._was_ready = False
@@ -71,7 +74,7 @@ class Progress:
         reasons = judge()
         if reasons and self._said == ():
             # What is healed within a moment is told by the one who heals it.
-            await asyncio.sleep(_MOMENT)
+            await self._clock.sleep(_MOMENT)
             reasons = judge()
         if reasons == self._said:
             return

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from backends.elements import Element, Key, Kind, Route
 from flanneld_py.kernel import Action, Failure, HostFacts, Kernel, KernelError, Op, Scope
+from flanneld_py.nap import nap
 from flanneld_py.reconcile.fights import Fights
 from flanneld_py.reconcile.report import Report, summary
 from flanneld_py.reconcile.retry import Retries, Uniform
@@ -133,25 +134,11 @@ class Reconciler:
             await self.round()
 
     async def _wait(self) -> None:
-        due = self._next_due()
-        delay = due - self._clock.now()
-        if delay <= 0 or self._wake.is_set():
-            # Yield even when there is always work, so that nothing else starves.
-            await asyncio.sleep(0)
-            return
-        sleeper = asyncio.ensure_future(self._clock.sleep(delay))
-        waker = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleeper, waker):
-                task.cancel()
-            await asyncio.gather(sleeper, waker, return_exceptions=True)
+        await nap(self._wake, self._clock, self._next_due() - self._clock.now())
 
     def _next_due(self) -> float:
-        times = [self._resync_due, self.retries.next_due() or _NEVER]
-        if self._resync:
-            times.append(self._next_observation)
+        times = [self.retries.next_due() or _NEVER]
+        times.append(self._next_observation if self._resync else self._resync_due)
         if self._host_stale:
             times.append(self._next_host)
         times.extend(self._paused.values())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flanneld_py.clock import SystemClock
 from flanneld_py.outputs import Outputs, SubnetEnvOutput
 from flanneld_py.subnetfile import SubnetFile
 
@@ -38,7 +39,7 @@ async def test_a_wanted_file_is_written_and_put_back_within_a_second(
     caplog.set_level(logging.INFO)
     file = tmp_path / "run" / "subnet.env"
     progress: list[bool] = []
-    outputs = Outputs(on_progress=lambda: progress.append(outputs.complete))
+    outputs = Outputs(clock=SystemClock(), on_progress=lambda: progress.append(outputs.complete))
     async with running(outputs):
         assert not outputs.complete
         outputs.want(SubnetEnvOutput(SubnetFile(file), TEXT))
@@ -60,7 +61,7 @@ async def test_a_wanted_file_is_written_and_put_back_within_a_second(
 
 async def test_a_new_text_replaces_the_old_one(tmp_path: Path) -> None:
     file = SubnetFile(tmp_path / "subnet.env")
-    outputs = Outputs(on_progress=lambda: None)
+    outputs = Outputs(clock=SystemClock(), on_progress=lambda: None)
     async with running(outputs):
         outputs.want(SubnetEnvOutput(file, TEXT))
         await until(lambda: outputs.complete)
@@ -74,7 +75,7 @@ async def test_what_cannot_be_written_is_said_once_and_tried_again(
     caplog.set_level(logging.INFO)
     blocked = tmp_path / "subnet.env"
     blocked.mkdir()
-    outputs = Outputs(on_progress=lambda: None)
+    outputs = Outputs(clock=SystemClock(), on_progress=lambda: None)
     async with running(outputs):
         outputs.want(SubnetEnvOutput(SubnetFile(blocked), TEXT))
         await until(lambda: bool(outputs.problems))
