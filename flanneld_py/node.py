@@ -98,6 +98,7 @@ class Node:
         self._macs: tuple[ChosenMac, ChosenMac] | None = None
         self._devices: set[str] = set()
         self._lease: Lease | None = None
+        self._removal_from: float | None = None
         self._asked = False
         self._accepts_ra: dict[str, bool] = {}
         self._claimed: Claim | None = None
@@ -129,9 +130,17 @@ class Node:
     def snapshot_seen(self) -> None:
         """The gate of removal opens; after a grace time if the store is not the one we knew."""
         now = self.parts.clock.now()
-        self.parts.reconciler.allow_removal(
-            now + GRACE if self.parts.session.table.new_store else now
-        )
+        self._removal_from = now + GRACE if self.parts.session.table.new_store else now
+        self.peers_planned()
+
+    # -- what the planner tells
+
+    def peers_planned(self) -> None:
+        """All peers of the snapshot are planned: what nobody wants by now may go."""
+        # Before that, what serves a peer whose turn has not come would look like nobody's.
+        if self._removal_from is not None and not self.parts.planner.pending:
+            self.parts.reconciler.allow_removal(self._removal_from)
+            self._removal_from = None
 
     def lease_changed(self, state: KeeperState) -> None:
         # A lost lease keeps its pods: what was planned for it stays.
@@ -224,6 +233,8 @@ class Node:
             config.network6,
             config.backend_type,
         )
+        for warning in _warnings(config):
+            log.warning("%s", warning)
         self.parts.session.use_config(config)
 
     async def _choose_interface(self, config: NetworkConfig) -> None:
@@ -365,7 +376,7 @@ class Node:
             problems = backend.node_problems(context)
             self._problem("device", "; ".join(problems))
         values = {name: self._setting(name) for name in backend.settings_to_judge(context)}
-        self.warnings = backend.judge_settings(values)
+        self.warnings = (*_warnings(context.config), *backend.judge_settings(values))
         self.parts.reconciler.plan(NODE, backend.plan_node(context))
         self.parts.planner.use(backend, context)
         claim = self.parts.claim(context.config, backend.attrs(context))
@@ -375,6 +386,16 @@ class Node:
 
 
 _RA_SETTINGS = ("accept_ra", "forwarding")
+
+
+def _warnings(config: NetworkConfig) -> tuple[str, ...]:
+    """What is unusual about a network config, and stops nothing."""
+    if config.enable_ipv4 or not config.enable_ipv6:
+        return ()
+    return (
+        "the network is IPv6-only: flanneld nodes cannot share it, for they take all of its "
+        "leases for one (flannel's fault E7)",
+    )
 
 
 def _link_key(name: str) -> tuple[int | str | bytes, ...]:
