@@ -26,7 +26,7 @@ SAMPLES = 200
 TARGET_P50_MS, TARGET_P99_MS = 5.0, 9.0
 LEAST_PAUSE, MOST_PAUSE = 0.005, 0.020
 """Seconds between two samples, by chance, so that no two clocks fall into step."""
-YARDSTICK = "etcdctl watch | ip, bridge"
+YARDSTICK = "etcdctl watch into ip, bridge"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ from bench.figures import Figure, Run
 from bench.table import amount, depends_on
 
 OURS, MISSED, THEIRS, TARGET = "#2f6f9f", "#b5483a", "#b9bfc6", "#1d1d1d"
+EACH = "#0b2236"
+"""Of the single rounds."""
+INSIDE_FROM = 0.3
+"""A bar of this share of the largest has room for its label."""
 ROW_INCHES, WIDTH_INCHES, HEAD_INCHES = 0.62, 9.0, 1.2
 
 
@@ -28,8 +32,8 @@ def draw(run: Run, path: Path) -> None:
     for axis, figure in zip(axes[:, 0], shown, strict=True):
         _row(axis, figure)
     picture.suptitle(
-        f"flanneld-py {run.version} with {run.peers:,} peers: blue, its yardstick grey, "
-        "target a black line",
+        f"flanneld-py {run.version} with {run.peers:,} peers: blue with its rounds, "
+        "yardstick grey, target a black line",
         fontsize=10,
     )
     picture.supxlabel(depends_on(run), fontsize=7, color="#555555")
@@ -41,8 +45,7 @@ def _row(axis: Any, figure: Figure) -> None:
     largest = max(figure.values)
     color = MISSED if figure.reached is False else OURS
     axis.barh([1], [figure.median], height=0.7, color=color)
-    axis.plot(figure.values, [1] * len(figure.values), "|", color="white", markersize=8)
-    axis.text(figure.median, 1, f"  {amount(figure.median, figure.unit)}", va="center", fontsize=8)
+    axis.plot(figure.values, [1] * len(figure.values), "|", color=EACH, markersize=8)
     if (beside := figure.yardstick) is not None:
         largest = max(largest, beside.median)
         axis.barh([0], [beside.median], height=0.7, color=THEIRS)
@@ -52,6 +55,11 @@ def _row(axis: Any, figure: Figure) -> None:
         largest = max(largest, figure.target)
         axis.plot([figure.target] * 2, [0.55, 1.45], color=TARGET, linewidth=1.5)
     axis.set_xlim(0, largest * 1.45)
+    label = f"  {amount(figure.median, figure.unit)}  "
+    if figure.median > INSIDE_FROM * largest:
+        axis.text(min(figure.values), 1, label, va="center", ha="right", color="white", fontsize=8)
+    else:
+        axis.text(max(figure.values), 1, label, va="center", fontsize=8)
     axis.set_ylim(-0.6, 1.6)
     axis.set_xticks([])
     axis.set_yticks([1], [f"{figure.bench}\n{figure.name}"], fontsize=8)

@@ -61,6 +61,7 @@ def test_the_table_shows_only_what_is_judged() -> None:
     )
     assert "| memory: resident | 120 MiB (missed) | <= 100 MiB |  |" in text
     assert "peak" not in text
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {5}
     assert "10,000 peers, median of 3 rounds, 2 cores (a processor), Linux 6.1" in text
 
 
