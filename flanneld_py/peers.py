@@ -32,12 +32,17 @@ class PeerPlanner:
     """Plans peers that changed; all of them when the node's own circumstances change."""
 
     def __init__(
-        self, *, source: PeerSource, plan: Callable[[str, tuple[Element, ...]], None]
+        self,
+        *,
+        source: PeerSource,
+        plan: Callable[[str, tuple[Element, ...]], None],
+        on_planned: Callable[[], None] = lambda: None,
     ) -> None:
         self.problems: dict[PeerKey, tuple[str, ...]] = {}
         """Why a peer, or one family of it, is not programmed."""
         self._source = source
         self._plan = plan
+        self._on_planned = on_planned
         self._backend: Backend | None = None
         self._context: NodeContext | None = None
         self._planned: set[PeerKey] = set()
@@ -70,6 +75,8 @@ class PeerPlanner:
             self._wake.clear()
             while self._changed and self._backend is not None:
                 self._plan_slice(self._backend)
+                if not self._changed:
+                    self._on_planned()
                 await asyncio.sleep(0)
 
     def _plan_slice(self, backend: Backend) -> None:

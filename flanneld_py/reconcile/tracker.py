@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from backends.elements import Element, ForeignLink, Key, Kind, Sysctl, VxlanLink
+from backends.elements import Address, Element, ForeignLink, Key, Kind, Route, Sysctl, VxlanLink
 from flanneld_py.kernel import Action, Op
 
 NODE = ""
@@ -155,27 +155,39 @@ class Tracker:
         All creations and corrections come before all removals; creations in the order of `Kind`,
         the node's own ones first, removals in reverse. Link operations come alone: what stands on
         a link is planned when it is up, so while one is listed, nothing else is. A key whose
-        device is not in `ready_devices` waits (stays dirty, gives no operation). Keys that turn
-        out to be equal leave the set; listed keys leave it too: the caller notes their fate by
-        `observe` or marks them again.
+        device is not in `ready_devices` waits (stays dirty, gives no operation), and so does the
+        removal of what a waiting route still uses. Keys that turn out to be equal leave the set;
+        listed keys leave it too: the caller notes their fate by `observe` or marks them again.
         """
         makes: list[Op] = []
         removals: list[Op] = []
         waiting: dict[Key, None] = {}
+        carrying: set[str] = set()
         for key in self._dirty:
             wanted, seen = self.desired.get(key), self.observed.get(key)
             if wanted == seen:
                 continue
             if wanted is None:
-                if seen is not None and may_remove and seen.kind is not Kind.SYSCTL:
-                    removals.append(Op(action=Action.DELETE, element=seen))
+                if seen is None or not may_remove or seen.kind is Kind.SYSCTL:
+                    continue
+                if isinstance(seen, Address) and self._carries(seen):
+                    waiting[key] = None
+                    continue
+                removals.append(Op(action=Action.DELETE, element=seen))
             elif (device := device_of(wanted)) and device not in ready_devices:
                 waiting[key] = None
+                if isinstance(seen, Route):
+                    carrying.add(seen.dev)
             elif seen is None:
                 makes.append(Op(action=Action.CREATE, element=wanted))
             else:
                 makes.append(Op(action=Action.REPLACE, element=wanted, before=seen))
         urgent = {element.key for element in self.plan_of(NODE)}
+        if carrying:
+            # A route that cannot leave its old device yet needs all that is there.
+            kept = [op for op in removals if _stands_on(op.element) in carrying]
+            removals = [op for op in removals if _stands_on(op.element) not in carrying]
+            waiting.update((op.element.key, None) for op in kept)
         makes.sort(key=lambda op: (op.element.key not in urgent, op.element.kind))
         removals.sort(key=_kind, reverse=True)
         links = [op for op in makes if op.element.kind is Kind.LINK]
@@ -186,6 +198,22 @@ class Tracker:
             removals_of_links = [op for op in removals if op.element.kind is Kind.LINK]
             self.mark(op.element.key for op in removals_of_links)
         return ops, len(waiting)
+
+    def _carries(self, address: Address) -> bool:
+        """Whether routes and neighbours of a device hang on an address that nobody wants.
+
+        They go with the last address of their family. So one stays, as long as its device is
+        wanted, until another is wanted in its place: at start, until the lease is known.
+        """
+        plan = self.plan_of(NODE)
+        return any(
+            isinstance(element, VxlanLink) and element.name == address.dev for element in plan
+        ) and not any(
+            isinstance(element, Address)
+            and element.dev == address.dev
+            and len(element.address) == len(address.address)
+            for element in plan
+        )
 
     def done(self, op: Op) -> None:
         """An operation succeeded: what was wanted is there now, or is gone."""
@@ -223,6 +251,11 @@ def device_of(element: Element) -> str:
     if isinstance(element, ForeignLink):
         return ""
     return element.dev
+
+
+def _stands_on(element: Element) -> str:
+    """The device that an element is on, or is."""
+    return element.name if isinstance(element, VxlanLink | ForeignLink) else device_of(element)
 
 
 def _device_of_setting(name: str) -> str:

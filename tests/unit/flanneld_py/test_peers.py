@@ -152,3 +152,18 @@ async def test_many_peers_are_planned_in_slices_that_let_others_run() -> None:
             seen.append(len(plans))
             await asyncio.sleep(0)
     assert len(set(seen)) > 4, "the planner did not yield"
+
+
+async def test_it_says_when_all_are_planned_and_not_before() -> None:
+    source, plans = Source(*(lease(n) for n in range(1, 1001))), Plans()
+    planned: list[int] = []
+    planner = PeerPlanner(
+        source=source, plan=plans.plan, on_planned=lambda: planned.append(len(plans))
+    )
+    async with running(planner):
+        planner.changed(source.peers)
+        await until_quiet(planner)
+        assert planned == []
+        planner.use(VxlanBackend(CONFIG), CONTEXT)
+        await until_quiet(planner)
+    assert planned == [1000]
