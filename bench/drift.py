@@ -119,7 +119,7 @@ def nexthop_id(node: Node, gateway: str) -> int:
 
 def wait_idle(pid: int) -> float:
     """Wait until a process does nothing any more; return its processor time so far, in seconds."""
-    before = fine_cpu_seconds(pid)
+    before = -1.0
 
     def is_idle() -> bool:
         nonlocal before
