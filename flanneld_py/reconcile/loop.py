@@ -89,6 +89,7 @@ class Reconciler:
         self._excused: set[Key] = set()
         self._waiting = 0
         self._in_flight = 0
+        self._observing = False
         kernel.on_change(self._wake.set)
 
     # -- what is wanted
@@ -116,8 +117,9 @@ class Reconciler:
 
     def converged(self) -> bool:
         """Whether nothing differs and nothing fails, as far as is known."""
+        busy = self._in_flight or self._observing or self._resync or self._host_stale
         return self.observed_scope is not None and not (
-            self._in_flight or self.tracker.dirty or self.retries or self._resync or self._paused
+            busy or self.tracker.dirty or self.retries or self._paused
         )
 
     @property
@@ -179,13 +181,16 @@ class Reconciler:
         cause, self._resync = self._resync, ""
         scope = self._scope
         started, now = time.process_time(), self._clock.now()
+        self._observing = True
         try:
             seen = await self._kernel.observe(scope)
         except KernelError as error:
             log.warning("cannot observe the kernel, trying again in 1s: %s", error)
-            self._resync = cause
+            self._resync = self._resync or cause
             self._next_observation = now + 1.0
             return
+        finally:
+            self._observing = False
         equal_before = self._in_sync() if self.observed_scope == scope else None
         self.tracker.observe_all(seen.elements)
         if equal_before is not None:
@@ -240,6 +245,7 @@ class Reconciler:
 
     async def _apply(self) -> None:
         if self.observed_scope is None or not self.tracker.dirty:
+            self._waiting = 0
             return
         ready = {link.name for link in self.host.links if link.up}
         now = self._clock.now()
@@ -301,12 +307,21 @@ class Reconciler:
                 self.tracker.done(op)
                 done.append(op)
                 self._recovered(op)
+                if op.element.kind is Kind.LINK:
+                    self._link_done(op)
             else:
                 self._failed(failure)
         self.report.count(done, (f.op for f in failures.values()))
         if done:
             self._guide.applied(done)
         return done
+
+    def _link_done(self, op: Op) -> None:
+        """What stands on a device must not wait for news of it, which may never come."""
+        self._host_stale = True
+        if op.action is not Action.CREATE:
+            # What is on it may have gone with the change, and the kernel tells only half of that.
+            self._resync = self._resync or "a device was changed"
 
     async def _adopt(self, failure: Failure) -> Failure | None:
         wanted = failure.op.element
@@ -326,9 +341,8 @@ class Reconciler:
     def _failed(self, failure: Failure) -> None:
         op, now = failure.op, self._clock.now()
         if _lacks_device(failure) and op.element.key not in self._excused:
-            # Its device went a moment ago and the news is on its way: no failure of its own.
+            # Its device went a moment ago: no failure of its own. What is there tells what to do.
             self._excused.add(op.element.key)
-            self.tracker.mark((op.element.key,))
             self._resync = self._resync or "a device is gone"
             return
         entry = self.retries.failed(op.element.key, failure.reason, now)
