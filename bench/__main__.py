@@ -34,7 +34,7 @@ BENCHES: Mapping[str, Callable[[World, int], list[Figure]]] = {
 }
 RESULTS = CHECKOUT / "bench/results"
 REFERENCE = RESULTS / "reference"
-NOISE = 0.05
+NOISE = 0.1
 README = CHECKOUT / "README.md"
 
 

@@ -44,8 +44,9 @@ def run(world: World, rounds: int) -> list[Figure]:
     """Measure the agent from outside, then its parts and the yardstick on what it left."""
     with world.node() as node:
         world.start_full(node)
-        healings = [heal(world, node) for _ in range(rounds)]
-        for number, healing in enumerate(healings, 1):
+        healings = []
+        for number in range(1, rounds + 1):
+            healings.append(healing := heal(world, node))
             world.say(
                 f"{NAME} {number}/{rounds}: healed in {amount(healing.wall * 1000, 'ms')}, "
                 f"{amount(healing.cpu * 1000, 'ms')} CPU"

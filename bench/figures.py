@@ -96,7 +96,7 @@ class Run:
     rounds: int
     machine: Machine
     others: float
-    """Share of all cores that other programs used meanwhile; above 0.05 all figures grow."""
+    """Share of all cores that others used meanwhile, the kernel's own threads included."""
     figures: tuple[Figure, ...]
 
     @property
