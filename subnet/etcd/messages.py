@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _FILES = ("kv", "auth", "rpc")  # in the order of their dependencies
+_SERIALIZED = re.compile(
+    r"^  serialized_pb=(?:_b\()?(?P<literal>b?(['\"]).*\2)\)?,?$", re.MULTILINE
+)
 
 
 class DescriptorsMissing(ImportError):
@@ -35,21 +39,20 @@ def _folder() -> Path:
 def read_descriptor(path: Path) -> descriptor_pb2.FileDescriptorProto:
     """Read the `serialized_pb` argument out of a generated module, without running the module."""
     try:
-        tree = ast.parse(path.read_bytes())
+        source = path.read_text(encoding="latin1")
     except OSError as error:
         raise DescriptorsMissing(f"cannot read {path}: {error.strerror}") from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword) and node.arg == "serialized_pb":
-            for literal in ast.walk(node.value):
-                if not isinstance(literal, ast.Constant):
-                    continue
-                if isinstance(literal.value, str):  # _b('...'), which encodes as latin1
-                    return descriptor_pb2.FileDescriptorProto.FromString(
-                        literal.value.encode("latin1")
-                    )
-                if isinstance(literal.value, bytes):
-                    return descriptor_pb2.FileDescriptorProto.FromString(literal.value)
-    raise DescriptorsMissing(f"{path} holds no serialized descriptor")
+    # Only this one line: parsing the whole module costs 30 ms and 11 MiB at each start.
+    found = _SERIALIZED.search(source)
+    if found is None:
+        raise DescriptorsMissing(f"{path} holds no serialized descriptor")
+    try:
+        literal = ast.literal_eval(found["literal"])
+    except (SyntaxError, ValueError) as error:
+        raise DescriptorsMissing(f"{path} holds no readable descriptor") from error
+    # `_b('...')` of the generator encodes its text as latin1.
+    data = literal.encode("latin1") if isinstance(literal, str) else literal
+    return descriptor_pb2.FileDescriptorProto.FromString(data)
 
 
 def _add_fragments(rpc: descriptor_pb2.FileDescriptorProto) -> None:

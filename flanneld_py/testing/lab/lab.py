@@ -47,7 +47,9 @@ class Lab:
     ) -> None:
         """Prepare a lab; `prefix` and `folder` are for who has a machine's namespaces alone."""
         self.prefix = unique_prefix(next(_labs)) if prefix is None else prefix
-        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{PREFIX}-{os.getpid()}-"))
+        self.folder = folder or Path(
+            tempfile.mkdtemp(prefix=f"{PREFIX}-{_pid_namespace()}-{os.getpid()}-")
+        )
         self.underlay = Underlay(self.prefix)
         self.etcd = Etcd(self.underlay.namespace, self.folder / "etcd", program=etcd_program)
         self.view = EtcdView(self.underlay.namespace)
@@ -156,8 +158,13 @@ def unreached(nodes: Iterable[Node]) -> list[tuple[str, Target]]:
 
 
 def _sweep_folders() -> None:
-    """Remove the folders of labs whose process is gone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-*-*"):
-        pid = folder.name.split("-")[1]
+    """Remove the folders of labs whose process is gone, as far as this process can see that."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}-{_pid_namespace()}-*-*"):
+        pid = folder.name.split("-")[2]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pid_namespace() -> int:
+    """Which pid namespace this is: a pid of another one looks dead from here."""
+    return os.stat("/proc/self/ns/pid").st_ino
