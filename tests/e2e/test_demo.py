@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Self
 
 import pytest
 
+from flanneld_py.cli.demo_isolation import MARK
 from flanneld_py.testing.lab.agent import COMMAND
-from flanneld_py.testing.lab.namespace import NETNS_FOLDER
+from flanneld_py.testing.lab.namespace import NETNS_FOLDER, PREFIX
 from flanneld_py.testing.lab.waiting import wait_until
 from flanneld_py.testing.tools import CHECKOUT, search_path
 
@@ -26,14 +27,23 @@ AT_MOST = 60.0
 GONE_WITHIN = 10.0
 STEPS = 6
 
-Traces = tuple[set[str], set[str], set[str]]
+Traces = tuple[set[str], set[str], set[int]]
 
 
 def _traces() -> Traces:
-    """Return what a demo could leave: namespaces, links, and files in the temporary folder."""
+    """Return what a demo could leave: namespaces, links and processes."""
     names = {path.name for path in NETNS_FOLDER.iterdir()} if NETNS_FOLDER.exists() else set()
     links = {path.name for path in Path("/sys/class/net").iterdir()}
-    return names, links, {path.name for path in Path(tempfile.gettempdir()).glob("*fpy*")}
+    # Labs of other tests may come and go meanwhile.
+    return {name for name in names if not name.startswith(PREFIX)}, links, set(_inside())
+
+
+def _inside() -> Iterator[int]:
+    """Find the processes that descend from the inside of a demo."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if MARK.encode() in (folder / "environ").read_bytes():
+                yield int(folder.name)
 
 
 @pytest.fixture
@@ -41,7 +51,9 @@ def untouched() -> Iterator[None]:
     """Nothing is left behind, whatever the test does."""
     before = _traces()
     yield
-    wait_until(lambda: _traces() == before, within=GONE_WITHIN, what="nothing is left behind")
+    wait_until(
+        lambda: _traces() == before, within=GONE_WITHIN, what="nothing is left", seen=_traces
+    )
 
 
 @pytest.mark.usefixtures("untouched")
@@ -65,7 +77,7 @@ def test_it_is_true_without_a_terminal() -> None:
 def test_ctrl_c_and_hints() -> None:
     """On a terminal, with `--keep`: the hints work as they are printed, and Ctrl-C ends it all."""
     with _Terminal("--keep") as demo:
-        text = demo.read_until("from another terminal")
+        text = demo.read_until("agent.log")
         inside = re.search(r"(nsenter [^\r\n]*?) bash", text)
         status = re.search(r"(\S+ (?:-m \S+ )?status --run-dir \S+)", text)
         routes = re.search(r"(\S+ netns exec n1 \S+ route)", text)
@@ -134,7 +146,12 @@ class _Terminal:
 
     def read_until(self, words: str) -> str:
         """Read what is drawn until `words` were; return all of it."""
-        wait_until(lambda: self._read() and words in self.text, within=AT_MOST, what=words)
+        wait_until(
+            lambda: self._read() and (words in self.text or self.process.poll() is not None),
+            within=AT_MOST,
+            what=words,
+        )
+        assert words in self.text
         return self.text
 
     def wait(self) -> int:

@@ -115,8 +115,10 @@ def test_garbage_in_etcd(lab: Lab) -> None:
         for node in lab.nodes:
             added = states[node.name].difference(node.observe())
             assert len(added) == 3, added  # the route, neighbour and FDB entry of the newcomer
-            for key in wanted[node.name]:
-                assert node.agent.log().count(f"{key} ") == 1
+            # The log is limited when many lines of one kind come at once; none comes twice.
+            named = [node.agent.log().count(f"quarantined key={key} ") for key in garbage]
+            assert max(named) == 1
+            assert sum(named) > len(garbage) / 2
         lab.view.delete_all(garbage)
         for node in lab.nodes:
             _wait_quarantined(node, set())
