@@ -40,6 +40,7 @@ class Progress:
         self._notifier = notifier
         self._clock = clock
         self._wake = asyncio.Event()
+        self._made_for: tuple[NodeContext, int] | None = None
         self._said: tuple[str, ...] | None = None
         self._was_ready = False
 
@@ -65,10 +66,16 @@ class Progress:
             if context is None or backend is None or context.lease is None:
                 pass
             elif lease().ready and reconciler.tracker.peer_state(NODE):
-                for output in self._make_outputs(context, backend.mtu(context)):
-                    outputs.want(output)
+                self._want(outputs, context, backend.mtu(context))
             remember()
             await self._tell(overview.ready)
+
+    def _want(self, outputs: Outputs, context: NodeContext, mtu: int) -> None:
+        # Something moves with every peer; what is written depends on the node alone.
+        if (context, mtu) != self._made_for:
+            self._made_for = (context, mtu)
+            for output in self._make_outputs(context, mtu):
+                outputs.want(output)
 
     async def _tell(self, judge: Callable[[], tuple[str, ...]]) -> None:
         reasons = judge()
