@@ -6,6 +6,7 @@ Responsible for its flags, its namespaces and its end: everything is gone when i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ within a minute and leaves nothing behind. Needs no root where the kernel allows
 
 Exit status: 0 all that it claims was true, 1 not, or it cannot run here, 2 wrong flags.
 """
+_INVITATION = "  To try things yourself: make demo KEEP=1, or flanneld-py demo --keep"
 NEEDED = ("ip", "bridge", "nsenter", "setpriv", "unshare", "cni/bridge", "cni/host-local")
 FOLDER = Path("/run/flanneld-py-demo")
 """On a file system of the demo's own."""
@@ -80,14 +82,14 @@ def _run(host_pid: int, *, keep: bool) -> int:
         with make_screen(story) as screen:
             try:
                 play(lab, story, screen)
-                story.closing = _summary(story)
+                story.closing = [f"  All of it held, in {story.seconds:.0f} s."]
             except ClaimFailed:
-                story.closing = ["", "A claim proved false. The agents' last words:"]
+                story.closing = ["A claim proved false. The agents' last words:"]
                 story.closing += [f"{node.name}{node.agent.log_tail(8)}" for node in lab.nodes]
-            if keep:
-                story.closing += _hints(host_pid)
+            story.closing += _hints(host_pid) if keep else [_INVITATION]
         if keep:
-            threading.Event().wait()
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
     return 1 if story.failed else 0
 
 
@@ -104,11 +106,6 @@ def _etcd() -> str:
     return "etcd-demo" if has_tool("etcd-demo") else "etcd"
 
 
-def _summary(story: Story) -> list[str]:
-    again = "to try things yourself: make demo KEEP=1"
-    return ["", f"  All of it held, in {story.seconds:.0f} s; {again}"]
-
-
 def _hints(host_pid: int) -> list[str]:
     """Return commands that work from another terminal."""
     command = Path(sys.prefix, "bin/flanneld-py")
@@ -118,10 +115,11 @@ def _hints(host_pid: int) -> list[str]:
     sudo = "sudo " if demo_isolation.is_root_outside() and "SUDO_USER" in os.environ else ""
     return [
         "",
-        "The nodes stay up until Ctrl-C. From another terminal:",
-        f"  {sudo}{demo_isolation.visit(host_pid)} bash      # a shell inside; in it:",
+        "The nodes stay up until Ctrl-C. In another terminal, first a shell inside:",
+        f"  {sudo}{demo_isolation.visit(host_pid)} bash",
+        "and in it (nodes are n1, n2, n3, pods n1-p1, ..., the switch with etcd is sw):",
         f"  {ours} status --run-dir {run_dir}",
-        f"  {ip} netns exec n1 {ip} route      # n1, n2, n3, the pods n1-p1, ..., the switch sw",
-        f"  {ip} netns exec n1 {ip} link delete flannel.1      # break it, and look again",
-        f"  less {FOLDER / 'n1/agent.log'}",
+        f"  {ip} netns exec n1 {ip} route",
+        f"  {ip} netns exec n1 {ip} link delete flannel.1",
+        f"  tail {FOLDER / 'n1/agent.log'}",
     ]
