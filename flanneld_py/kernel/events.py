@@ -223,6 +223,11 @@ class EventReader:
         element = self._address(data, start, end)
         if element is not None:
             self._seen.append((element.key, None))
+        index, found = decode.address(data, start, end)
+        name = self._view.names.get(index, "")
+        if len(found.address) == 4 and self._view.is_watched(name):
+            # With its last IPv4 address a device loses its classic routes, and nobody is told.
+            self.lost(f"{name} lost an address")
 
     def _address(self, data: bytes, start: int, end: int) -> Address | None:
         index, found = decode.address(data, start, end)

@@ -215,6 +215,20 @@ class Namespace:
         if removed is None:
             raise refuse(errno.ENOENT, "absent")
         self._notify(Notice(thing=removed, gone=True))
+        if isinstance(removed, Address) and len(removed.address) == 4:
+            self._lose_ipv4(removed.dev)
+
+    def _lose_ipv4(self, dev: str) -> None:
+        """With the last IPv4 address its neighbours go, and its classic routes silently."""
+        if any(key[0] == dev and len(key[1]) == 4 for key in self.addresses):
+            return
+        for key in [key for key in self.neighbours if key[0] == dev and len(key[1]) == 4]:
+            self._notify(Notice(thing=self.neighbours.pop(key), gone=True))
+        self.routes = [
+            stored
+            for stored in self.routes
+            if stored.nexthop_id or stored.route.dev != dev or len(stored.route.dst) != 4
+        ]
 
     # -- nexthops and routes
 
