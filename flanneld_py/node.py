@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backends.base import Backend, NodeContext, Underlay
-from backends.elements import Route, Sysctl, VxlanLink
+from backends.elements import Kind, Route, Sysctl, VxlanLink
 from backends.registry import make_backend
-from flanneld_py.kernel import HostFacts, Kernel, Op, Scope
+from flanneld_py.kernel import HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.macs import ChosenMac, choose_mac
 from flanneld_py.netif import Choice, InterfaceOptions, NoInterface, choose
 from flanneld_py.nodefacts import accepts_ra, underlay_of
@@ -28,7 +28,7 @@ from flanneld_py.peers import PeerPlanner
 from flanneld_py.reconcile.loop import Reconciler
 from flanneld_py.reconcile.ownership import may_replace
 from flanneld_py.reconcile.tracker import NODE
-from subnet.acquisition import Claim, own_records
+from subnet.acquisition import Claim, own_record
 from subnet.clock import Clock
 from subnet.errors import NetworkConfigError
 from subnet.intents import KeeperState
@@ -78,7 +78,9 @@ class Node:
         on_progress: Callable[[], None],
     ) -> None:
         self.problems: dict[str, str] = {}
-        """What stands in the way, by subject; each is one line."""
+        """What stands in the way of being ready, by subject; each is one line."""
+        self.remarks: dict[str, str] = {}
+        """What is wrong too, but keeps no pod from its network."""
         self.warnings: tuple[str, ...] = ()
         self.config: NetworkConfig | None = None
         self.backend: Backend | None = None
@@ -196,14 +198,15 @@ class Node:
         if context is not None:
             self._use(self.backend, context)
 
-    def _problem(self, subject: str, text: str) -> None:
-        """Note what stands in the way; said once in the log. Empty: nothing does any more."""
-        if not text:
-            if self.problems.pop(subject, ""):
-                log.info("%s: no longer a problem", subject)
-        elif self.problems.get(subject) != text:
-            self.problems[subject] = text
-            log.warning("%s", text)
+    def _problem(self, subject: str, text: str, *, blocks: bool = True) -> None:
+        """Note what is wrong with a subject; said once in the log. Empty: nothing any more."""
+        before = self.problems.pop(subject, "") or self.remarks.pop(subject, "")
+        if text:
+            (self.problems if blocks else self.remarks)[subject] = text
+            if text != before:
+                log.warning("%s", text)
+        elif before:
+            log.info("%s: no longer a problem", subject)
 
     def _read_config(self) -> None:
         if self._record is None:
@@ -221,7 +224,7 @@ class Node:
             backend = make_backend(config)
         except NetworkConfigError as error:
             kept = "" if self.config is None else "; the earlier one stays in force"
-            self._problem("config", f"{error}{kept}")
+            self._problem("config", f"{error}{kept}", blocks=self.config is None)
             return
         self._problem("config", "")
         if self.config == config:
@@ -241,7 +244,10 @@ class Node:
         host = self.parts.reconciler.host
         reached = None
         if self._options.can_reach is not None:
-            reached = await self.parts.kernel.route_to(self._options.can_reach.packed)
+            try:
+                reached = await self.parts.kernel.route_to(self._options.can_reach.packed)
+            except KernelError as error:
+                log.warning("cannot ask for the route to %s: %s", self._options.can_reach, error)
         try:
             choice = choose(
                 host,
@@ -328,16 +334,11 @@ class Node:
         self, config: NetworkConfig, backend: Backend, choice: Choice
     ) -> tuple[ChosenMac, ChosenMac]:
         if self._macs is None:
-            own = next(
-                iter(
-                    own_records(
-                        self.parts.session.table.records(),
-                        config=config,
-                        public_ip=choice.public_ip,
-                        public_ipv6=choice.public_ipv6,
-                    )
-                ),
-                None,
+            own = own_record(
+                self.parts.session.table,
+                config=config,
+                public_ip=choice.public_ip,
+                public_ipv6=choice.public_ipv6,
             )
             stored = (None, None) if own is None else backend.stored_macs(own.attrs)
             cached = (self._memory.mac, self._memory.mac6)
@@ -371,13 +372,16 @@ class Node:
         return link.mac if isinstance(link, VxlanLink) else None
 
     def _use(self, backend: Backend, context: NodeContext) -> None:
+        plan = backend.plan_node(context)
         if context != self.context:
             self.context = context
-            problems = backend.node_problems(context)
-            self._problem("device", "; ".join(problems))
+            problems = "; ".join(backend.node_problems(context))
+            # Each family stands on its own: one that works makes the node useful.
+            able = any(element.kind is Kind.LINK for element in plan)
+            self._problem("device", problems, blocks=bool(backend.devices()) and not able)
         values = {name: self._setting(name) for name in backend.settings_to_judge(context)}
         self.warnings = (*_warnings(context.config), *backend.judge_settings(values))
-        self.parts.reconciler.plan(NODE, backend.plan_node(context))
+        self.parts.reconciler.plan(NODE, plan)
         self.parts.planner.use(backend, context)
         claim = self.parts.claim(context.config, backend.attrs(context))
         if claim != self._claimed:

@@ -16,8 +16,8 @@ from flanneld_py import __version__
 from flanneld_py import status as st
 from flanneld_py.node import Node
 from flanneld_py.outputs import Outputs
+from flanneld_py.readiness import lacking
 from flanneld_py.reconcile.loop import Reconciler
-from flanneld_py.reconcile.tracker import NODE
 from subnet.clock import Clock
 from subnet.intents import KeeperState, Phase
 from subnet.model import Lease, PeerKey
@@ -61,8 +61,8 @@ class Overview:
         state = parts.session.lease_state
         if not state.ready:
             reasons.append(state.reason or "no subnet is leased yet")
-        elif not parts.reconciler.tracker.peer_state(NODE):
-            reasons.append(self._unprogrammed())
+        elif lack := lacking(parts.reconciler):
+            reasons.append(lack)
         elif not parts.outputs.complete:
             reasons.extend(parts.outputs.problems.values())
             if not parts.outputs.problems:
@@ -70,16 +70,6 @@ class Overview:
         if not self._store().connected and not state.ready:
             reasons.append(self._store().reason or "the store has not answered yet")
         return tuple(dict.fromkeys(reasons))
-
-    def _unprogrammed(self) -> str:
-        reconciler = self._parts.reconciler
-        tracker, failing = reconciler.tracker, reconciler.retries.all()
-        for element in tracker.plan_of(NODE):
-            key = element.key
-            if tracker.observed.get(key) != tracker.desired.get(key):
-                why = failing[key].reason if key in failing else "about to be done"
-                return f"the kernel lacks {element.describe()}: {why}"
-        return "the kernel is not programmed yet"
 
     def status(self) -> st.Status:
         parts, now, wall = self._parts, self._parts.clock.now(), time.time()
@@ -246,7 +236,8 @@ class Overview:
         ]
         new_store = parts.session.table.new_store
         lost = [f"the store is not the one that was known: {new_store}"] if new_store else []
-        return (*self.notes, *parts.node.warnings, *lost, *fights)
+        remarks = parts.node.remarks.values()
+        return (*self.notes, *remarks, *parts.node.warnings, *lost, *fights)
 
 
 def _peer(key: PeerKey, lease: Lease | None, state: st.PeerState, reason: str) -> st.PeerStatus:

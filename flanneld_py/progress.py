@@ -15,8 +15,8 @@ from flanneld_py.node import Node
 from flanneld_py.notify import Notifier
 from flanneld_py.outputs import Output, Outputs
 from flanneld_py.overview import Overview
+from flanneld_py.readiness import lacking
 from flanneld_py.reconcile.loop import Reconciler
-from flanneld_py.reconcile.tracker import NODE
 from subnet.clock import Clock
 from subnet.intents import KeeperState
 
@@ -65,7 +65,7 @@ class Progress:
             context, backend = node.context, node.backend
             if context is None or backend is None or context.lease is None:
                 pass
-            elif lease().ready and reconciler.tracker.peer_state(NODE):
+            elif lease().ready and not lacking(reconciler):
                 self._want(outputs, context, backend.mtu(context))
             remember()
             await self._tell(overview.ready)

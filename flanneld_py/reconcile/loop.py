@@ -165,7 +165,15 @@ class Reconciler:
             await self._read_host()
         self._retry()
         self._end_pauses()
-        await self._apply()
+        try:
+            await self._apply()
+        except KernelError as error:
+            # What was done is unknown: look, and go on from there.
+            log.warning("the kernel did not answer, looking again in 1s: %s", error)
+            self._resync = "the kernel did not answer"
+            self._next_observation = self._clock.now() + 1.0
+        finally:
+            self._in_flight = 0
         self.report.rounds += 1
 
     def _take_in(self) -> None:
@@ -267,7 +275,6 @@ class Reconciler:
                 # What comes next was planned on what is no longer true.
                 self.tracker.mark(op.element.key for op in rest)
                 break
-        self._in_flight = 0
         self._tell(done, healing, time.monotonic() - started)
         self._drifted = {key: None for key in self._drifted if self._differs(key)}
         if self.tracker.dirty and self._waiting < len(self.tracker.dirty):

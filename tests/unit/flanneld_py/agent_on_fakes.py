@@ -30,7 +30,7 @@ from tests.leases import mac
 UNDERLAY = "eth0"
 OWN_IP = "172.31.0.1"
 OWN_IP6 = "fd99::1"
-DEV, DEV6 = "flannel.1", "flannel-v6.1"
+DEV, DEV6, DEV7 = "flannel.1", "flannel-v6.1", "flannel.7"
 CONFIG = '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'
 DUAL = (
     '{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00::/48",'
@@ -88,7 +88,7 @@ class Host:
         self.kernel.sysctls = {
             FORWARD: "0",
             FORWARD6: "0",
-            **{f"net/ipv6/conf/{dev}/accept_ra": "1" for dev in (DEV, DEV6, UNDERLAY)},
+            **{f"net/ipv6/conf/{dev}/accept_ra": "1" for dev in (DEV, DEV6, DEV7, UNDERLAY)},
             **{f"net/ipv6/conf/{dev}/forwarding": "0" for dev in (DEV, DEV6, UNDERLAY)},
         }
         self.kernel.namespace.add_link("lo", kind="loopback")

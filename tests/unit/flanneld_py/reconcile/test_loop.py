@@ -129,6 +129,7 @@ class TroubledKernel(RecordingKernel):
     def __init__(self) -> None:
         super().__init__()
         self.blind = False
+        self.mute = False
         self.gate: asyncio.Event | None = None
         self.waits_at_gate = False
 
@@ -140,6 +141,8 @@ class TroubledKernel(RecordingKernel):
 
     async def apply(self, ops: Sequence[Op]) -> list[Failure]:
         await self._pass()
+        if self.mute:
+            raise KernelError(what="netlink", errno=errno.ETIMEDOUT, reason="no answer")
         return await super().apply(ops)
 
     async def _pass(self) -> None:
@@ -440,6 +443,24 @@ async def test_a_device_that_goes_while_we_write_is_no_failure(
         await world.settle()
         assert world.reconciler.converged()
         assert warnings(caplog) == []
+
+
+async def test_a_kernel_that_does_not_answer_a_batch_is_looked_at_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    async with world.running():
+        await world.have(1)
+        world.kernel.mute = True
+        world.reconciler.plan("peer-2", peer(2))
+        await world.settle()
+        assert not world.reconciler.converged()
+        world.kernel.mute = False
+        await world.until(lambda: world.has(*peer(1), *peer(2)), within=2)
+        await world.settle()
+        assert world.reconciler.converged()
+    (said,) = warnings(caplog)
+    assert "did not answer" in said
 
 
 # -- what others do
