@@ -397,6 +397,8 @@ class FakeKernel:
             self._host_changed = True
             if self._owns_address(thing):
                 self._tell(thing.key, None if notice.gone else thing)
+            if notice.gone and len(thing.address) == 4 and thing.dev in self._scope.devices:
+                self._ask_resync(f"{thing.dev} lost an address")
         elif thing.dev in self._scope.devices:
             self._tell(thing.key, None if notice.gone else thing)
         self._call_wake()
