@@ -41,7 +41,7 @@ def _call(command: str, arguments: list[str]) -> int:
         remedy = f"did you mean {near}?" if near else f"there are {', '.join(COMMANDS)}"
         print(f"flanneld-py: {command!r} is no command: {remedy}", file=sys.stderr)
         return 2
-    module = import_module(f"flanneld_py.cli.{command}")
+    module = import_module(f"flanneld_py.cli.{command.replace('-', '_')}")
     result: int = module.main(arguments)
     return result
 

@@ -100,7 +100,7 @@ async def _agent(settings: Settings) -> None:
         stack.callback(lock.release)
         kernel = LinuxKernel()
         stack.callback(kernel.close)
-        store = EtcdStore(_etcd(settings))
+        store = EtcdStore(etcd_settings(settings))
         stack.push_async_callback(store.aclose)
         memory = Memory(
             state_dir=settings.paths.state_dir,
@@ -140,7 +140,8 @@ def _notes() -> tuple[str, ...]:
     return (note,)
 
 
-def _etcd(settings: Settings) -> EtcdSettings:
+def etcd_settings(settings: Settings) -> EtcdSettings:
+    """What the store is told."""
     etcd = settings.etcd
     return EtcdSettings(
         endpoints=etcd.endpoints,
@@ -271,7 +272,7 @@ class Agent:
             network6=config.network6 if config.enable_ipv6 else None,
             subnet6=lease.subnet6 if config.enable_ipv6 else None,
             mtu=mtu,
-            ip_masq=self._settings.ip_masq,
+            ip_masq=self._settings.firewall.ip_masq,
         )
         outputs: list[Output] = [SubnetEnvOutput(self._file, render_subnet_env(env))]
         if self._settings.cni.mode is CniMode.DIRECT:

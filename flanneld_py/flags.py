@@ -67,8 +67,10 @@ class Flag:
     """The value never appears in any message."""
     environment: bool = True
     """Whether it has an environment twin."""
-    effective: bool = True
-    """False: accepted because flannel has it, but it changes nothing yet."""
+    idle: str = ""
+    """Why it changes nothing, although it is accepted; empty for a flag that has an effect."""
+    example: str = ""
+    """A value that somebody might give, for the reference; empty where the default says enough."""
 
     @property
     def variable(self) -> str:

@@ -8,6 +8,7 @@ library: a lazy message with ``key=value`` parts. This module must not decide wh
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -70,6 +71,12 @@ class LineFormatter(logging.Formatter):
         ]
 
     def format(self, record: logging.LogRecord) -> str:
+        name = record.name.removeprefix("flanneld_py.")
+        level = SHORT_LEVELS.get(record.levelno, record.levelname)
+        return f"{stamp(record.created)} {level:<5} {name}: {self.message(record)}"
+
+    def message(self, record: logging.LogRecord) -> str:
+        """What the record says, on one line, cut if it is very long."""
         text = record.getMessage()
         if record.exc_info:
             text += f" exception={self.formatException(record.exc_info)}"
@@ -78,9 +85,24 @@ class LineFormatter(logging.Formatter):
         text = escape(text)
         if len(text) > MAX_LINE:
             text = f"{text[:MAX_LINE]}... ({len(text) - MAX_LINE} more characters)"
-        name = record.name.removeprefix("flanneld_py.")
-        level = SHORT_LEVELS.get(record.levelno, record.levelname)
-        return f"{stamp(record.created)} {level:<5} {name}: {text}"
+        return text
+
+
+class JsonFormatter(LineFormatter):
+    """Renders a record as one JSON object: time, level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = {
+            "time": stamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self.message(record),
+        }
+        return json.dumps(parts, ensure_ascii=False)
+
+
+FORMATTERS = {"text": LineFormatter, "json": JsonFormatter}
+"""By the name that --log-format gives them."""
 
 
 @dataclass(slots=True)
@@ -136,13 +158,14 @@ class LineHandler(logging.Handler):
         *,
         limit: RateLimit,
         secrets: Sequence[Secret] = (),
+        form: str = "text",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._stream = stream
         self._limit = limit
         self._clock = clock
-        self.setFormatter(LineFormatter(secrets))
+        self.setFormatter(FORMATTERS[form](secrets))
 
     def emit(self, record: logging.LogRecord) -> None:
         now = self._clock()
@@ -187,10 +210,17 @@ class LineHandler(logging.Handler):
 
 
 def configure(
-    level: str = "info", *, secrets: Sequence[Secret] = (), stream: TextIO | None = None
+    level: str = "info",
+    *,
+    form: str = "text",
+    secrets: Sequence[Secret] = (),
+    stream: TextIO | None = None,
 ) -> LineHandler:
-    """Send the lines of all loggers from `level` on to `stream` (standard error)."""
-    handler = LineHandler(stream or sys.stderr, limit=RateLimit(), secrets=secrets)
+    """Send the lines of all loggers from `level` on to `stream` (standard error).
+
+    `form` is one of FORMATTERS.
+    """
+    handler = LineHandler(stream or sys.stderr, limit=RateLimit(), secrets=secrets, form=form)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

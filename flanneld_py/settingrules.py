@@ -53,6 +53,13 @@ def address(text: str) -> IPv4Address | IPv6Address:
         raise ValueError(f"{text!r} is no IP address: write for example 192.0.2.1") from None
 
 
+def listen_address(text: str) -> str:
+    """Where a server may listen: an address, ``localhost``, or empty for all addresses."""
+    if text in ("", "localhost"):
+        return text
+    return str(address(text.removeprefix("[").removesuffix("]")))
+
+
 def ipv4_address(text: str) -> IPv4Address:
     """An IPv4 address that can be published."""
     found = address(text)

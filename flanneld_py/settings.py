@@ -16,13 +16,14 @@ from typing import TypeVar
 from flanneld_py import pathrules as paths
 from flanneld_py import settingrules as rules
 from flanneld_py.flags import Parsed, UsageError, parse
-from flanneld_py.flagtable import AGENT_FLAGS, COMMANDS, NO_KUBERNETES
+from flanneld_py.flagtable import AGENT_FLAGS, COMMANDS, KUBERNETES_FLAGS, NO_KUBERNETES
 from flanneld_py.flagvalues import duration_text
 from flanneld_py.netif import InterfaceOptions
 from flanneld_py.secret import Secret
 
 Read = TypeVar("Read")
 
+MAX_PORT = 65535
 MIN_TTL = 2.0
 """Seconds. etcd grants no shorter lease with its default election timeout."""
 MAX_TTL = 365 * 86400.0
@@ -84,6 +85,30 @@ class CniSettings:
 
     mode: CniMode = CniMode.OFF
     conf_dir: Path = Path("/etc/cni/net.d")
+    conf: Path | None = None
+    """The configured cni-conf, as written for flannel's plugin; None: our default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirewallSettings:
+    """Which rules pods' packets meet on this node."""
+
+    ip_masq: bool = False
+    """Masquerade what leaves the cluster; also told to CNI plugins (FLANNEL_IPMASQ)."""
+    random_fully: bool = True
+    """Masquerade with random source ports."""
+    forward_rules: bool = True
+    """Accept forwarded packets from and to pods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    """Where health and metrics are served over TCP."""
+
+    ip: str = "0.0.0.0"
+    """An address, `localhost`, or empty for all addresses."""
+    port: int = 0
+    """0: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +121,17 @@ class Settings:
     paths: PathSettings = field(default_factory=PathSettings)
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     cni: CniSettings = field(default_factory=CniSettings)
+    firewall: FirewallSettings = field(default_factory=FirewallSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
     nexthops: NexthopMode = NexthopMode.AUTO
-    ip_masq: bool = False
-    """Told to CNI plugins in subnet.env (FLANNEL_IPMASQ)."""
+    blackhole_route: bool = False
+    """Whether this node's own pod subnet gets a blackhole route (flannel-compat 8.3)."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
+    log_format: str = "text"
+    """``text`` or ``json``."""
+    config_check: bool = False
+    """Only a judgement of the configuration was asked for."""
     version: bool = False
     """Only the version was asked for."""
     notes: tuple[str, ...] = ()
@@ -128,10 +159,19 @@ def from_argv(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         cni=CniSettings(
             mode=CniMode(parsed.text("cni-mode")),
             conf_dir=reader.required("cni-conf-dir", paths.path),
+            conf=reader.optional("cni-conf", paths.readable_file),
         ),
+        firewall=FirewallSettings(
+            ip_masq=parsed.boolean("ip-masq"),
+            random_fully=not parsed.boolean("ip-masq-fully-random-disable"),
+            forward_rules=parsed.boolean("iptables-forward-rules"),
+        ),
+        health=_health(reader),
         nexthops=NexthopMode(parsed.text("nexthops")),
-        ip_masq=parsed.boolean("ip-masq"),
-        log_level=parsed.text("log-level"),
+        blackhole_route=parsed.boolean("ip-blackhole-route"),
+        log_level=_log_level(parsed),
+        log_format=parsed.text("log-format"),
+        config_check=parsed.boolean("config-check"),
         notes=_notes(parsed),
     )
     problems = reader.problems + _commands_behind_flags(parsed) + _kubernetes(parsed)
@@ -227,16 +267,29 @@ def _lease(reader: _Reader) -> LeaseSettings:
     return LeaseSettings(ttl=ttl, renew_margin=minutes * 60.0)
 
 
+def _health(reader: _Reader) -> HealthSettings:
+    port = reader.parsed.integer("healthz-port")
+    if port > MAX_PORT:
+        reader.problem("healthz-port", f"{port} is no port: give 1 to {MAX_PORT}, or 0 for none")
+    address = reader.required("healthz-ip", rules.listen_address)
+    return HealthSettings(ip=address, port=max(0, port))
+
+
+def _log_level(parsed: Parsed) -> str:
+    """What --log-level says; without it, flannel's -v."""
+    if "log-level" not in parsed.origins and parsed.integer("v") > 0:
+        return "debug"
+    return parsed.text("log-level")
+
+
 def _notes(parsed: Parsed) -> tuple[str, ...]:
     """What the user should know, though it stops nothing."""
     notes = list(parsed.warnings)
-    idle = [
-        parsed.origins[flag.name]
+    notes += [
+        f"{parsed.origins[flag.name]}: without effect: {flag.idle}"
         for flag in AGENT_FLAGS
-        if not flag.effective and flag.name in parsed.origins
+        if flag.idle and flag.name in parsed.origins
     ]
-    if idle:
-        notes.append(f"given, but without effect yet: {', '.join(idle)}")
     if parsed.origins.get("etcd-password", "").startswith("--"):
         notes.append(
             "--etcd-password: command lines are visible to every user: "
@@ -260,9 +313,6 @@ def _commands_behind_flags(parsed: Parsed) -> list[str]:
 
 def _kubernetes(parsed: Parsed) -> list[str]:
     """One line for each flag that asks for the Kubernetes store."""
-    asked = [
-        name
-        for name in ("kube-subnet-mgr", "kube-api-url", "kubeconfig-file")
-        if parsed.values[name]
-    ]
+    # A default that is spelled out asks for nothing.
+    asked = [flag.name for flag in KUBERNETES_FLAGS if parsed.values[flag.name] != flag.default]
     return [f"{parsed.origin(name)}: {NO_KUBERNETES}" for name in asked]

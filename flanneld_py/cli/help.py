@@ -6,11 +6,14 @@ Plain text, so that it can be piped, searched, and shown on any terminal.
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
+from importlib import import_module
 
-from flanneld_py.flags import Flag, shown_default, shown_value
+from flanneld_py.flags import Flag, nearest, shown_default, shown_value
 from flanneld_py.flagtable import AGENT_FLAGS, COMMANDS
+from flanneld_py.log import escape
 
 MAX_WIDTH = 96
 MIN_WIDTH = 40
@@ -37,6 +40,9 @@ EXAMPLES = """\
     flanneld-py --etcd-endpoints=https://a:2379,https://b:2379,https://c:2379 \\
       --etcd-cafile=ca.pem --cni-mode=direct
 
+  Would it start with these flags? Nothing is changed:
+    flanneld-py --config-check --etcd-endpoints=http://192.0.2.1:2379
+
   What is it doing?
     flanneld-py status
 """
@@ -53,19 +59,23 @@ command line wins, an empty variable is none.
 
 def main(argv: Sequence[str]) -> int:
     """Print the help of the agent, or of the command that `argv` names."""
-    if list(argv[:1]) == ["status"]:
-        from flanneld_py.cli.status import HELP, STATUS_FLAGS
-
-        print(render_command(HELP, STATUS_FLAGS), end="")
-    else:
+    if not argv or argv[0] in ("run", "help") or argv[0].startswith("-"):
         print(render_agent(), end="")
-    return 0
+        return 0
+    if argv[0] in COMMANDS:
+        module = import_module(f"flanneld_py.cli.{argv[0].replace('-', '_')}")
+        result: int = module.main(["--help"])
+        return result
+    near = nearest(argv[0], COMMANDS)
+    remedy = f"did you mean {near}?" if near else f"there are {', '.join(COMMANDS)}"
+    print(f"flanneld-py help: {escape(repr(argv[0]))} is no command: {remedy}", file=sys.stderr)
+    return 2
 
 
 def render_agent(width: int | None = None) -> str:
     """The help of `flanneld-py run` and the list of commands."""
     columns = width or terminal_width()
-    commands = "".join(f"  {name:<9} {text}\n" for name, text in COMMANDS.items())
+    commands = "".join(f"  {name:<11} {text}\n" for name, text in COMMANDS.items())
     parts = [
         _filled(INTRODUCTION, columns),
         f"Usage:\n{USAGE}",

@@ -46,11 +46,15 @@ def main(
     if settings.version:
         print(__version__, file=sys.stderr)
         return 0
+    if settings.config_check:
+        from flanneld_py.cli import config_check
+
+        return config_check.check(settings)
     password = settings.etcd.password
     hide_from_ps(password)
     # Programs that we start have no need to know it.
     variables.pop("FLANNELD_ETCD_PASSWORD", None)
-    handler = configure(settings.log_level, secrets=[password])
+    handler = configure(settings.log_level, form=settings.log_format, secrets=[password])
     try:
         return _run(settings, start or _daemon)
     finally:

@@ -8,7 +8,14 @@ import pytest
 
 from flanneld_py.flags import UsageError
 from flanneld_py.secret import Secret
-from flanneld_py.settings import CniMode, NexthopMode, Settings, from_argv
+from flanneld_py.settings import (
+    CniMode,
+    FirewallSettings,
+    HealthSettings,
+    NexthopMode,
+    Settings,
+    from_argv,
+)
 
 
 def problems_of(*argv: str, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -50,6 +57,14 @@ def test_everything_given(tmp_path: Path) -> None:
             "--nexthops=off",
             "--log-level=debug",
             "--ip-masq",
+            "--ip-masq-fully-random-disable",
+            "--iptables-forward-rules=false",
+            "--ip-blackhole-route",
+            "--healthz-ip=::1",
+            "--healthz-port=10256",
+            f"--cni-conf={files['ca']}",
+            "--log-format=json",
+            "--config-check",
         ],
         {"FLANNELD_ETCD_PASSWORD": "hunter2"},
     )
@@ -71,8 +86,15 @@ def test_everything_given(tmp_path: Path) -> None:
     assert (settings.cni.mode, settings.cni.conf_dir) == (CniMode.DIRECT, tmp_path / "net.d")
     assert settings.nexthops is NexthopMode.OFF
     assert settings.log_level == "debug"
-    assert settings.ip_masq
-    assert settings.notes == ("given, but without effect yet: --ip-masq",)
+    assert settings.firewall == FirewallSettings(
+        ip_masq=True, random_fully=False, forward_rules=False
+    )
+    assert settings.health == HealthSettings(ip="::1", port=10256)
+    assert settings.cni.conf == files["ca"]
+    assert settings.blackhole_route
+    assert settings.log_format == "json"
+    assert settings.config_check
+    assert settings.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +126,10 @@ def test_everything_given(tmp_path: Path) -> None:
         ("--subnet-lease-ttl=-5m", "out of range"),
         ("--subnet-lease-renew-margin=0", "0 is out of range: give 1 to 1439"),
         ("--subnet-lease-renew-margin=1440", "1440 is out of range"),
+        ("--healthz-port=65536", "65536 is no port: give 1 to 65535, or 0 for none"),
+        ("--healthz-ip=health.example", "'health.example' is no IP address"),
+        ("--cni-conf=/nowhere/conf", "'/nowhere/conf' cannot be read (No such file"),
+        ("--set-node-network-unavailable=false", "the Kubernetes store does not exist yet"),
         ("--kube-subnet-mgr=true", "the Kubernetes store does not exist yet"),
         ("--kube-api-url=http://x", "the Kubernetes store does not exist yet"),
         ("--kubeconfig-file=/x", "the Kubernetes store does not exist yet"),
@@ -157,14 +183,15 @@ def test_the_version_is_asked_for_before_anything_is_judged() -> None:
 
 
 def test_notes_name_what_is_ignored_or_idle() -> None:
-    argv = ["--healthz-port=1", "--etcd-username=u", "--etcd-password=hunter2"]
+    argv = ["--vmodule=kube=2", "--etcd-username=u", "--etcd-password=hunter2"]
     argv += ["--ip-masq", "true", "--iface=eth9"]
     settings = from_argv(
         argv, {"FLANNELD_IPTABLES_RESYNC": "7", "FLANNELD_SUBNET_LEASE_TTL": "soon"}
     )
-    ttl, idle, password, leftover = settings.notes
+    ttl, resync, vmodule, password, leftover = settings.notes
     assert ttl.startswith("FLANNELD_SUBNET_LEASE_TTL: 'soon'")
-    assert idle.endswith("--ip-masq, FLANNELD_IPTABLES_RESYNC, --healthz-port")
+    assert resync.startswith("FLANNELD_IPTABLES_RESYNC: without effect: ")
+    assert vmodule.startswith("--vmodule: without effect: it names source files of flannel")
     assert "FLANNELD_ETCD_PASSWORD" in password
     assert "from 'true' on are ignored (2)" in leftover
     assert settings.iface.ifaces == ()
@@ -185,3 +212,28 @@ def test_a_secret_shows_itself_only_when_asked_by_name() -> None:
     assert secret != Secret("hunter3")
     with pytest.raises(TypeError):
         pickle.dumps(secret)
+
+
+@pytest.mark.parametrize(
+    ("argv", "level"),
+    [
+        ([], "info"),
+        (["-v=0"], "info"),
+        (["-v", "1"], "debug"),
+        (["-v=10"], "debug"),
+        (["-v=4", "--log-level=error"], "error"),
+    ],
+)
+def test_flannels_verbosity_is_a_level(argv: list[str], level: str) -> None:
+    assert from_argv(argv, {}).log_level == level
+    assert from_argv([], {"FLANNELD_V": "3"}).log_level == "debug"
+
+
+def test_a_health_port_below_one_is_none() -> None:
+    assert from_argv(["--healthz-port=-1", "--healthz-ip="], {}).health == HealthSettings(ip="")
+    assert from_argv(["--healthz-ip=[::]"], {}).health.ip == "::"
+
+
+def test_defaults_of_the_kubernetes_store_ask_for_nothing() -> None:
+    argv = ["--kube-subnet-mgr=false", "--set-node-network-unavailable=true", "--kube-api-url="]
+    assert from_argv(argv, {}) == Settings()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from flanneld_py.__main__ import main
 from flanneld_py.cli import help as help_command
 from flanneld_py.cli.help import render_agent, terminal_width
 from flanneld_py.flags import Flag, Kind
@@ -40,6 +41,20 @@ def test_status_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--json" in out
     assert "Exit status: 0 ready" in out
     assert "--etcd-endpoints" not in out
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    taught = capsys.readouterr().out
+    assert "flanneld-py" in taught
+    assert help_command.main([command]) == 0
+    assert capsys.readouterr().out == taught
+
+
+def test_help_for_no_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert help_command.main(["statu"]) == 2
+    assert "did you mean status?" in capsys.readouterr().err
 
 
 def test_the_width_follows_the_terminal_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

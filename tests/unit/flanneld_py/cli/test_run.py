@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -59,14 +60,14 @@ def test_wrong_flags_end_with_one_line_each_before_the_daemon_starts(
 
 
 def test_notes_are_logged_and_the_password_is_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
-    environ = {"FLANNELD_ETCD_PASSWORD": "hunter2", "FLANNELD_V": "4"}
+    environ = {"FLANNELD_ETCD_PASSWORD": "hunter2", "FLANNELD_VMODULE": "x=4"}
     daemon = Daemon(error=RuntimeError("login of hunter2 failed\nbadly"))
     assert run.main(["--etcd-username=u"], environ=environ, start=daemon) == 1
     assert daemon.settings is not None
     assert daemon.settings.etcd.password.reveal() == "hunter2"
     err = capsys.readouterr().err
     assert "hunter2" not in err
-    assert "WARN  cli.run: given, but without effect yet: FLANNELD_V\n" in err
+    assert "WARN  cli.run: FLANNELD_VMODULE: without effect: it names source files" in err
     assert "FATAL cli.run: the agent ends" in err
     assert "RuntimeError: login of *** failed\\nbadly" in err
     assert len(err.splitlines()) == 3
@@ -87,3 +88,22 @@ def test_sigterm_before_the_daemon_handles_it_is_a_clean_end() -> None:
 
     assert run.main([], environ={}, start=start) == 0
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_log_in_json_has_one_object_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    environ = {"FLANNELD_ETCD_PASSWORD": "hunter2", "FLANNELD_LOG_FORMAT": "json"}
+    daemon = Daemon(error=RuntimeError('login of "hunter2" failed\nbadly'))
+    assert run.main(["--etcd-username=u"], environ=environ, start=daemon) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "critical"]
+    assert set(lines[0]) == {"time", "level", "logger", "message"}
+    assert lines[0]["logger"] == "flanneld_py.cli.run"
+    assert 'login of "***" failed' in lines[1]["message"]
+
+
+def test_a_check_starts_no_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    daemon = Daemon()
+    argv = ["--config-check", "--etcd-endpoints=http://127.0.0.1:1"]
+    assert run.main(argv, environ={}, start=daemon) == 0
+    assert daemon.settings is None
+    assert "not checked: network config and interface: etcd" in capsys.readouterr().out
