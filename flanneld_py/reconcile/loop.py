@@ -290,17 +290,18 @@ class Reconciler:
         if key not in self._drifted:
             return False
         contested: Key = (op.element.kind,) if mass else key
+        if contested in self._counted:
+            return False  # what is corrected at most once a second is corrected as a whole
         until = self.fights.not_before(contested, now)
         if until > now:
             self._paused[key] = until
             return True
-        if contested not in self._counted:
-            self._counted.add(contested)
-            if self.fights.corrected(contested, now):
-                what = f"many {op.element.kind.name.lower()}s" if mass else op.element.describe()
-                text = f"somebody keeps changing {what}: correcting it at most once a second"
-                log.warning("%s", text)
-                self.report.note(text, now)
+        self._counted.add(contested)
+        if self.fights.corrected(contested, now):
+            what = f"many {op.element.kind.name.lower()}s" if mass else op.element.describe()
+            text = f"somebody keeps changing {what}: correcting it at most once a second"
+            log.warning("%s", text)
+            self.report.note(text, now)
         return False
 
     async def _apply_part(self, ops: Sequence[Op]) -> list[Op]:

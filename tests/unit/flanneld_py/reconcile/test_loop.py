@@ -645,6 +645,21 @@ async def test_a_fight_is_slowed_down_and_said_once(caplog: pytest.LogCaptureFix
         assert world.reconciler.converged()
 
 
+async def test_a_fight_over_very_much_heals_all_of_it_each_second() -> None:
+    """Found by deleting a device of 100 peers again and again: one element came back a second."""
+    peers = range(1, 301)
+    world = World()
+    async with world.running():
+        await world.have(*peers)
+        for _ in range(8):
+            for n in peers:
+                world.space.remove_entry(fdb(n))
+            await world.settle(0.2)
+        assert world.reconciler.fights.active(world.clock.now())
+        await world.settle(1.1)
+        assert world.has(*(fdb(n) for n in peers))
+
+
 # -- what it says of itself
 
 
