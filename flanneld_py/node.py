@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backends.base import Backend, NodeContext, Underlay
-from backends.elements import Kind, Route, Sysctl, VxlanLink
+from backends.elements import Element, Kind, Route, Sysctl, VxlanLink
 from backends.registry import make_backend
 from flanneld_py.kernel import HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.macs import ChosenMac, choose_mac
@@ -166,6 +166,8 @@ class Node:
         for op in ops:
             if isinstance(op.element, Sysctl) and isinstance(op.before, Sysctl):
                 self.settings_before.setdefault(op.before.name, op.before.value)
+            elif op.element.kind is Kind.LINK:
+                self._wake.set()
         self._on_progress()
 
     def may_replace(self, holder: Route, wanted: Route, owner: str) -> bool:
@@ -371,6 +373,12 @@ class Node:
         link = self.parts.reconciler.tracker.observed.get(key)
         return link.mac if isinstance(link, VxlanLink) else None
 
+    def _has_device(self, plan: Sequence[Element]) -> bool:
+        """Whether a device of the plan stands, one family's at least."""
+        observed = self.parts.reconciler.tracker.observed
+        links = [element for element in plan if element.kind is Kind.LINK]
+        return any(observed.get(link.key) == link for link in links)
+
     def _use(self, backend: Backend, context: NodeContext) -> None:
         plan = backend.plan_node(context)
         if context != self.context:
@@ -383,6 +391,9 @@ class Node:
         self.warnings = (*_warnings(context.config), *backend.judge_settings(values))
         self.parts.reconciler.plan(NODE, plan)
         self.parts.planner.use(backend, context)
+        if self._claimed is None and not self._has_device(plan):
+            # Whoever cannot make the device takes no subnet that peers would send packets to.
+            return
         claim = self.parts.claim(context.config, backend.attrs(context))
         if claim != self._claimed:
             self._claimed = claim
@@ -396,10 +407,11 @@ def _warnings(config: NetworkConfig) -> tuple[str, ...]:
     """What is unusual about a network config, and stops nothing."""
     if config.enable_ipv4 or not config.enable_ipv6:
         return ()
-    return (
+    text = (
         "the network is IPv6-only: flanneld nodes cannot share it, for they take all of its "
-        "leases for one (flannel's fault E7)",
+        "leases for one (flannel's fault E7)"
     )
+    return (text,)
 
 
 def _link_key(name: str) -> tuple[int | str | bytes, ...]:

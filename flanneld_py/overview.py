@@ -59,7 +59,10 @@ class Overview:
         parts = self._parts
         reasons = list(parts.node.problems.values())
         state = parts.session.lease_state
-        if not state.ready:
+        if state.phase is Phase.UNCLAIMED:
+            # What stands in the way of a claim says more than that there is none.
+            reasons = reasons or [lacking(parts.reconciler) or "no subnet is leased yet"]
+        elif not state.ready:
             reasons.append(state.reason or "no subnet is leased yet")
         elif lack := lacking(parts.reconciler):
             reasons.append(lack)
