@@ -28,7 +28,7 @@ from flanneld_py.peers import PeerPlanner
 from flanneld_py.reconcile.loop import Reconciler
 from flanneld_py.reconcile.ownership import may_replace
 from flanneld_py.reconcile.tracker import NODE
-from subnet.acquisition import Claim, own_record
+from subnet.acquisition import Claim, Previous, own_record
 from subnet.clock import Clock
 from subnet.errors import NetworkConfigError
 from subnet.intents import KeeperState
@@ -48,6 +48,9 @@ class Remembered(Protocol):
 
     @property
     def mac6(self) -> bytes | None: ...
+
+    @property
+    def previous(self) -> tuple[Previous, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,10 @@ class Node:
         self._on_progress = on_progress
         self.store: StoreState | None = None
         """What the store's connection was last."""
+        self.store_lost_at: float | None = None
+        """Clock time at which the store stopped answering; None while it answers."""
+        self.config_generation = 0
+        """Network configs that were put into force."""
         self._record: ConfigRecord | None = None
         self._read: ConfigRecord | None = None
         self._macs: tuple[ChosenMac, ChosenMac] | None = None
@@ -152,6 +159,10 @@ class Node:
 
     def store_state(self, state: StoreState) -> None:
         self.store = state
+        if state.connected:
+            self.store_lost_at = None
+        elif self.store_lost_at is None:
+            self.store_lost_at = self.parts.clock.now()
         self._on_progress()
 
     # -- what the reconciler tells and asks
@@ -232,6 +243,7 @@ class Node:
         if self.config == config:
             return
         self.config, self.backend = config, backend
+        self.config_generation += 1
         log.info(
             "network config: network=%s network6=%s backend=%s",
             config.network,
@@ -341,6 +353,7 @@ class Node:
                 config=config,
                 public_ip=choice.public_ip,
                 public_ipv6=choice.public_ipv6,
+                previous=self._memory.previous,
             )
             stored = (None, None) if own is None else backend.stored_macs(own.attrs)
             cached = (self._memory.mac, self._memory.mac6)

@@ -94,14 +94,25 @@ def own_record(
     config: NetworkConfig,
     public_ip: IPv4Address | None,
     public_ipv6: IPv6Address | None,
+    previous: tuple[Previous, ...] = (),
 ) -> Lease | None:
-    """The record that names our MACs, before there is a claim: one that fits, else the newest."""
+    """The record that names our MACs, before there is a claim.
+
+    One that fits, of these one with a subnet that we had, of these the newest: a record that
+    another node wrote with our address beside ours must not give us its MAC.
+    """
     found = own_records(
         table.records(), config=config, public_ip=public_ip, public_ipv6=public_ipv6
     )
+    had = {(one.subnet, one.subnet6) for one in previous}
     return max(
         found,
-        key=lambda lease: (_fits(config, lease), lease.mod_revision, lease.key),
+        key=lambda lease: (
+            _fits(config, lease),
+            (lease.subnet, lease.subnet6) in had,
+            lease.mod_revision,
+            lease.key,
+        ),
         default=None,
     )
 

@@ -103,6 +103,18 @@ class _Family:
             return self._has_our_mac
         return ""
 
+    def address_fault(self, node: int) -> str:
+        """Packets to a peer must not go to everybody, nor to ourselves."""
+        # By number: the properties of `ipaddress` take several times as long, for every lease.
+        first = node >> (self._bits - 8)
+        if self._bits == 32:
+            loopback, group = first == 127, first >> 4 == 14 or node == 0xFFFFFFFF
+        else:
+            loopback, group = node == 1, first == 0xFF
+        if loopback:
+            return "its public address is a loopback address"
+        return "its public address is a multicast or broadcast address" if group else ""
+
     def is_rival(self, prefix: int) -> bool:
         own = self._own
         return own is not None and (
@@ -186,9 +198,10 @@ def _judge_half(
     rival = family.is_rival(prefix)
     if not family.enabled:
         return None, "", rival
-    if fault := family.fault(prefix, mac) or mac_fault:
+    node = 0 if address is None else int(address)
+    if fault := family.fault(prefix, mac) or mac_fault or family.address_fault(node):
         return None, fault, rival
-    return Half(prefix, mac, 0 if address is None else int(address)), "", rival
+    return Half(prefix, mac, node), "", rival
 
 
 def _unlike(one: bytes | None, other: bytes | None) -> bool:

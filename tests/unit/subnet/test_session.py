@@ -219,6 +219,22 @@ async def test_the_record_that_names_our_mac_is_found_before_there_is_a_claim(la
     assert found.attrs == attrs(1, mac_number=99)
 
 
+async def test_a_later_record_with_our_address_does_not_give_us_its_mac(lab: Lab) -> None:
+    lab.put("10.244.7.0/24", attrs(1, mac_number=98), ttl=TTL)
+    lab.put("10.244.8.0/24", attrs(1, mac_number=99), ttl=TTL)
+    node = lab.start(3)
+    await lab.run()
+    found = own_record(
+        node.session.table,
+        config=CONFIG,
+        public_ip=attrs(1).public_ip,
+        public_ipv6=None,
+        previous=previous("10.244.7.0/24"),
+    )
+    assert found is not None
+    assert found.attrs == attrs(1, mac_number=98)
+
+
 async def test_two_nodes_without_ipv4_do_not_share_a_lease(lab: Lab) -> None:
     one = lab.start(1, config=V6_CONFIG, published=attrs(1, ip6="fd99::1"))
     await lab.run()

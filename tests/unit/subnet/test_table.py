@@ -175,6 +175,14 @@ OWN = OwnNode.of(dual_attrs(1), lease("10.244.1.0/24 fd00:0:0:1::/64", node=1))
             lease("10.244.9.0/24", published=replace(attrs(5), backend_data="x" * 65537)),
             "larger than 65536 bytes",
         ),
+        (lease("10.244.9.0/24", published=attrs(5, ip="127.0.0.1")), "loopback"),
+        (lease("10.244.9.0/24", published=attrs(5, ip="224.0.0.1")), "multicast or broadcast"),
+        (
+            lease("10.244.9.0/24", published=attrs(5, ip="255.255.255.255")),
+            "multicast or broadcast",
+        ),
+        (lease("fd00:0:0:9::/64", published=attrs(5, ip6="::1")), "loopback"),
+        (lease("fd00:0:0:9::/64", published=attrs(5, ip6="ff02::1")), "multicast or broadcast"),
         (lease("", key="/net/subnets/none"), "no subnet of a family"),
     ],
 )
