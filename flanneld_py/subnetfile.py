@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -139,7 +140,7 @@ class SubnetFile:
             return False
         try:
             _make_folder(self.path.parent)
-            self._stamp = _replace(self.path, data)
+            _replace(self.path, data)
         except OSError as error:
             raise _mapped(self.path, error) from error
         return True
@@ -175,7 +176,10 @@ class SubnetFile:
             return "it was removed"
         except OSError as error:
             return f"it cannot be read ({os.strerror(error.errno or 0)})"
-        self._stamp = _stamp(found)
+        # Times of files are as coarse as the kernel's tick: who writes in the tick of the last
+        # change leaves no trace in them, so a young file is read again.
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _YOUNG:
+            self._stamp = _stamp(found)
         return ""
 
 
@@ -248,8 +252,8 @@ def _make_folder(folder: Path) -> None:
             folder.chmod(_FOLDER_MODE)  # regardless of the umask
 
 
-def _replace(path: Path, data: bytes) -> tuple[int, ...]:
-    """Put a new file in place of `path`; its stamp.
+def _replace(path: Path, data: bytes) -> None:
+    """Put a new file in place of `path`.
 
     The temporary file has one fixed name: the run folder's lock makes us the only writer, and what
     a kill leaves behind is overwritten by the next write instead of piling up.
@@ -264,7 +268,6 @@ def _replace(path: Path, data: bytes) -> tuple[int, ...]:
         os.fchmod(descriptor, _MODE)  # regardless of the umask
         os.fsync(descriptor)
         os.replace(temporary, path)
-        stamp = _stamp(os.fstat(descriptor))
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -272,7 +275,6 @@ def _replace(path: Path, data: bytes) -> tuple[int, ...]:
     finally:
         os.close(descriptor)
     _sync_folder(path.parent)
-    return stamp
 
 
 def _sync_folder(folder: Path) -> None:
@@ -282,6 +284,10 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_YOUNG = 100_000_000
+"""Nanoseconds; some ticks of the slowest kernel (CONFIG_HZ=100)."""
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ Puts the parts together: `channel` (calls), `listing` (snapshots), `watch` (even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Network, IPv6Network
 
 from subnet import codec
@@ -37,6 +37,7 @@ class EtcdStore:
         self._peers = 0
         self._watcher: Watcher | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def source(self) -> str:
@@ -61,13 +62,16 @@ class EtcdStore:
         watching = asyncio.create_task(self._watcher.run(), name="etcd-events")
         self._watching = watching
         try:
-            while (batch := await _next_batch(batches, watching)) is not None:
+            while (batch := await _next_batch(batches, watching, self._is_closed)) is not None:
                 for event in batch:
                     yield event
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             self._watcher = self._watching = None
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     def note_peers(self, count: int) -> None:
         """See `SubnetStore.note_peers`."""
@@ -99,6 +103,7 @@ class EtcdStore:
 
     async def aclose(self) -> None:
         """See `SubnetStore.aclose`."""
+        self._closed = True
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -107,7 +112,9 @@ class EtcdStore:
 
 
 async def _next_batch(
-    batches: asyncio.Queue[list[LeaseEvent]], watching: asyncio.Task[None]
+    batches: asyncio.Queue[list[LeaseEvent]],
+    watching: asyncio.Task[None],
+    closed: Callable[[], bool],
 ) -> list[LeaseEvent] | None:
     """Wait for events; None once the store is closed. A fault that ended the watcher is raised."""
     if not batches.empty():
@@ -117,8 +124,11 @@ async def _next_batch(
         await asyncio.wait({waiting, watching}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        if not watching.cancelled():
+        try:
             watching.result()  # raises what it died of
+        except asyncio.CancelledError:
+            if not closed():
+                raise RuntimeError("the watch of etcd was cancelled by nobody") from None
         return None
     finally:
         waiting.cancel()

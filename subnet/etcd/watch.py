@@ -74,7 +74,9 @@ class Watcher:
         """Follow for ever."""
         while True:
             try:
-                await self._session()
+                # A task of its own: up to Python 3.11.3 a task in which a TaskGroup failed stays
+                # marked as cancelled, and every later timeout in it would look like a cancellation.
+                await asyncio.create_task(self._session(), name="etcd-session")
             except _Relist as lost:
                 logger.info("store is listed anew reason=%r", lost.reason)
                 self._known = None

@@ -351,3 +351,12 @@ def test_a_killed_writer_never_leaves_a_part(tmp_path: Path) -> None:
         assert path.read_text() in texts
     assert write(path, TEXT)
     assert names(tmp_path) == ["subnet.env"]
+
+
+def test_an_alteration_in_the_tick_of_our_own_write_is_noticed(tmp_path: Path) -> None:
+    file = SubnetFile(tmp_path / "subnet.env")
+    for round_ in range(50):
+        file.write(f"FLANNEL_MTU={1000 + round_}\n")
+        file.damage()
+        file.path.write_text(f"FLANNEL_MTU={2000 + round_}\n")
+        assert file.damage() == "its content was altered"
