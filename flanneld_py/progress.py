@@ -79,7 +79,7 @@ class Progress:
 
     async def _tell(self, judge: Callable[[], tuple[str, ...]]) -> None:
         reasons = judge()
-        if reasons and self._said == ():
+        if reasons and self._was_ready and reasons != self._said:
             # What is healed within a moment is told by the one who heals it.
             await self._clock.sleep(_MOMENT)
             reasons = judge()

@@ -22,7 +22,7 @@ _MAX_BYTES = 1 << 20
 
 
 class SettingsBeforeError(Exception):
-    """The file could not be written; `path` is the file, `reason` says why."""
+    """The file could not be read or written; `path` is the file, `reason` says why."""
 
     def __init__(self, *, path: Path, reason: str) -> None:
         self.path = path
@@ -46,34 +46,40 @@ class SettingsBefore:
 
     @property
     def values(self) -> Mapping[str, str]:
-        """What is on disk: values by the setting's name, as in `elements.Sysctl`."""
+        """What is on disk: values by the setting's name, as in `elements.Sysctl`.
+
+        Raises SettingsBeforeError.
+        """
         if self._saved is None:
-            self._saved = self._load()
+            try:
+                self._saved = self._load()
+            except OSError as error:
+                raise self._error(error) from error
         return self._saved
 
     def add(self, before: Mapping[str, str]) -> None:
         """Remember those that are not remembered yet. Raises SettingsBeforeError."""
-        if not before or before.keys() <= self.values.keys():
-            return
-        after = {**before, **self.values}
-        if after == self._failed:
-            return  # a full disk is not asked again with every event
-        try:
-            self._write(after)
-        except OSError as error:
-            self._failed = after
-            reason = error.strerror or str(error)
-            raise SettingsBeforeError(path=self.path, reason=reason) from error
-        self._saved, self._failed = after, None
+        if not before or before == self._failed:
+            return  # also a full disk is not asked again with every event
+        self._failed = dict(before)
+        known = self.values
+        if not before.keys() <= known.keys():
+            after = {**before, **known}
+            try:
+                self._write(after)
+            except OSError as error:
+                raise self._error(error) from error
+            self._saved = after
+        self._failed = None
+
+    def _error(self, error: OSError) -> SettingsBeforeError:
+        return SettingsBeforeError(path=self.path, reason=error.strerror or str(error))
 
     def _load(self) -> dict[str, str]:
         try:
             with self.path.open("rb") as file:
                 machine_id, values = _decode(file.read(_MAX_BYTES + 1))
         except FileNotFoundError:
-            return {}
-        except OSError as error:
-            log.warning("%s cannot be read: %s", self.path, error.strerror)
             return {}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._set_aside("damaged", f"it is damaged ({error!r:.200})")

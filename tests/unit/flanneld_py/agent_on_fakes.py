@@ -214,6 +214,7 @@ class Host:
         store_name: str = "memory",
         settle: bool = True,
         ttl: float = 86400.0,
+        notifier: Notifier | None = None,
     ) -> AsyncIterator[RunningAgent]:
         """An agent that runs until the end of the block, and a moment to come to rest."""
         settings = Settings(
@@ -222,7 +223,7 @@ class Host:
             paths=PathSettings(subnet_file=self.subnet_file, state_dir=self.state_dir),
             lease=LeaseSettings(ttl=ttl),
         )
-        running = RunningAgent(self, settings, store_name)
+        running = RunningAgent(self, settings, store_name, notifier or Notifier({}))
         running.start()
         try:
             if settle:
@@ -235,7 +236,7 @@ class Host:
 class RunningAgent:
     """One agent and its tasks."""
 
-    def __init__(self, host: Host, settings: Settings, store_name: str) -> None:
+    def __init__(self, host: Host, settings: Settings, store_name: str, notifier: Notifier) -> None:
         self.host = host
         self.store = MemoryStore(host.backend, name=store_name)
         self.memory = Memory(
@@ -246,7 +247,7 @@ class RunningAgent:
             kernel=host.kernel,
             store=self.store,
             memory=self.memory,
-            notifier=Notifier({}),
+            notifier=notifier,
             clock=host.clock,
             randomness=Random(host.seed),
         )
