@@ -19,10 +19,13 @@ from backends.base import NodeContext
 from flanneld_py.clock import SystemClock
 from flanneld_py.cni.direct import DirectConflist
 from flanneld_py.cni.direct import render as render_conflist
+from flanneld_py.figures import Counting
+from flanneld_py.health import Front, HealthPort
 from flanneld_py.kernel import Kernel, KernelError
 from flanneld_py.kernel.linux import LinuxKernel
 from flanneld_py.lock import AgentLock, LockError, flanneld_pids, network_namespace
 from flanneld_py.memory import Memory, Present
+from flanneld_py.metrics import Metrics
 from flanneld_py.node import Node, NodeParts
 from flanneld_py.notify import Notifier
 from flanneld_py.outputs import Output, Outputs, SubnetEnvOutput
@@ -91,42 +94,53 @@ async def _run(settings: Settings) -> None:
 
 
 async def _agent(settings: Settings) -> None:
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         notifier = Notifier(os.environ)
         stack.callback(notifier.close)
         stack.callback(notifier.stopping)
+        tasks.create_task(notifier.keep_alive(), name="watchdog")
+        # Whoever asks is answered from here on, whatever is waited for below.
+        front = Front()
+        metrics = Metrics(front)
+        port = HealthPort(front, metrics, settings.health)
+        tasks.create_task(port.run(), name="health")
         lock = AgentLock(settings.paths.run_dir, namespace=network_namespace())
-        await lock.acquire(partial(_waits_for, notifier))
+        await lock.acquire(partial(_waits_for, notifier, front))
         stack.callback(lock.release)
-        kernel = LinuxKernel()
-        stack.callback(kernel.close)
-        store = EtcdStore(etcd_settings(settings))
-        stack.push_async_callback(store.aclose)
-        memory = Memory(
-            state_dir=settings.paths.state_dir,
-            subnet_file=settings.paths.subnet_file,
-            source=store.source,
-        )
-        agent = Agent(
-            settings,
-            kernel=kernel,
-            store=store,
-            memory=memory,
-            notifier=notifier,
-            clock=SystemClock(),
-            randomness=random.Random(),
-        )
+        agent = _make_agent(settings, stack, notifier)
         agent.overview.notes = _notes()
-        server = StatusServer(agent.overview, run_dir=settings.paths.run_dir)
+        front.use(agent.overview, agent.figures)
+        server = StatusServer(front, metrics, run_dir=settings.paths.run_dir)
         await server.start()
         stack.push_async_callback(server.aclose)
-        async with asyncio.TaskGroup() as tasks:
-            for name, work in agent.tasks():
-                tasks.create_task(work, name=name)
+        for name, work in agent.tasks():
+            tasks.create_task(work, name=name)
 
 
-def _waits_for(notifier: Notifier, pid: int | None) -> None:
+def _make_agent(settings: Settings, stack: AsyncExitStack, notifier: Notifier) -> Agent:
+    kernel = LinuxKernel()
+    stack.callback(kernel.close)
+    store = EtcdStore(etcd_settings(settings))
+    stack.push_async_callback(store.aclose)
+    memory = Memory(
+        state_dir=settings.paths.state_dir,
+        subnet_file=settings.paths.subnet_file,
+        source=store.source,
+    )
+    return Agent(
+        settings,
+        kernel=kernel,
+        store=store,
+        memory=memory,
+        notifier=notifier,
+        clock=SystemClock(),
+        randomness=random.Random(),
+    )
+
+
+def _waits_for(notifier: Notifier, front: Front, pid: int | None) -> None:
     text = f"another agent runs in this network namespace pid={pid}: waiting for its end"
+    front.reason = text
     log.warning("%s", text)
     notifier.status(f"not ready: {text}")
 
@@ -207,16 +221,16 @@ class Agent:
                 claim=self._claim,
             )
         )
-        self.overview = Overview(
-            Parts(
-                node=self.node,
-                reconciler=self.reconciler,
-                session=self.session,
-                outputs=self.outputs,
-                clock=clock,
-                source=store.source,
-            )
+        parts = Parts(
+            node=self.node,
+            reconciler=self.reconciler,
+            session=self.session,
+            outputs=self.outputs,
+            clock=clock,
+            source=store.source,
         )
+        self.overview = Overview(parts)
+        self.figures = Counting(parts, self.overview)
 
     def tasks(self) -> list[tuple[str, Coroutine[None, None, None]]]:
         """Everything that runs for as long as the agent does, by name."""

@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 8192
 MAX_DISCARD_BYTES = 65536
 """Of a body that nobody asked for; what is left unread would reset the connection."""
+ACCEPT_AT_ONCE = 8
+"""Connections taken before anybody who is connected is served again: else a burst of them would
+push out one that has just asked, before it is heard."""
+BACKLOG = 1024
+"""Connections that wait in the kernel, which may allow fewer (net.core.somaxconn)."""
 HTTP_VERSIONS = ("HTTP/1.0", "HTTP/1.1")
 
 
@@ -33,7 +38,7 @@ class Limits:
     """For the whole answer."""
     linger_seconds: float = 1.0
     """For the client to close after the answer."""
-    connections: int = 64
+    connections: int = 128
     """Open at once."""
 
 
@@ -86,12 +91,14 @@ class HttpServer:
         """Begin to serve a socket that listens; returns at once. The socket is ours from now on."""
         if listening.family == socket.AF_UNIX:
             server = await asyncio.start_unix_server(
-                self._connected, sock=listening, limit=MAX_REQUEST_BYTES
+                self._connected, sock=listening, limit=MAX_REQUEST_BYTES, backlog=ACCEPT_AT_ONCE
             )
         else:
             server = await asyncio.start_server(
-                self._connected, sock=listening, limit=MAX_REQUEST_BYTES
+                self._connected, sock=listening, limit=MAX_REQUEST_BYTES, backlog=ACCEPT_AT_ONCE
             )
+        # asyncio takes as many at once as it lets wait.
+        listening.listen(BACKLOG)
         self._servers.append(server)
 
     async def aclose(self) -> None:

@@ -5,7 +5,9 @@ Never waits and never fails: without a socket, or with one that is gone or full,
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import socket
 from collections.abc import Mapping
 
@@ -21,6 +23,8 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._socket: socket.socket | None = None
         self._last_status = ""
+        self.watchdog_seconds = _watchdog_seconds(environ)
+        """Within which a sign of life is expected again and again; None: nobody expects any."""
         if self._address:
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             self._socket = socket.socket(socket.AF_UNIX, kind)
@@ -40,6 +44,17 @@ class Notifier:
         """We are about to end, on purpose."""
         self._send("STOPPING=1")
 
+    async def keep_alive(self) -> None:
+        """Give signs of life from the event loop until cancelled, if they are expected at all.
+
+        They stop with the loop: an agent that hangs is started anew.
+        """
+        if self._socket is None or self.watchdog_seconds is None:
+            return
+        while True:
+            self._send("WATCHDOG=1")
+            await asyncio.sleep(self.watchdog_seconds / 2)
+
     def close(self) -> None:
         """Close the socket; what is said afterwards goes nowhere."""
         if self._socket is not None:
@@ -53,3 +68,14 @@ class Notifier:
             self._socket.sendto(state.encode(errors="replace"), self._address)
         except OSError as error:
             logger.debug("notification not sent state=%r reason=%s", state, error)
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """What the manager says about its patience (sd_watchdog_enabled(3))."""
+    for_whom = environ.get("WATCHDOG_PID", "")
+    if for_whom and for_whom != str(os.getpid()):
+        return None
+    text = environ.get("WATCHDOG_USEC", "")
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        return None
+    return int(text) / 1e6

@@ -23,7 +23,7 @@ from subnet.intents import KeeperState, Phase
 from subnet.model import Lease, PeerKey
 from subnet.session import LeaseSession
 
-_PHASES = {
+PHASES = {
     Phase.UNCLAIMED: st.LeasePhase.WAITING,
     Phase.ACQUIRING: st.LeasePhase.WAITING,
     Phase.HELD: st.LeasePhase.HELD,
@@ -100,9 +100,9 @@ class Overview:
     def _lease(self, state: KeeperState, now: float) -> st.LeaseStatus:
         lease = state.lease
         if lease is None:
-            return st.LeaseStatus(phase=_PHASES[state.phase], reason=state.reason)
+            return st.LeaseStatus(phase=PHASES[state.phase], reason=state.reason)
         return st.LeaseStatus(
-            phase=_PHASES[state.phase],
+            phase=PHASES[state.phase],
             key=lease.key,
             subnets=tuple(str(net) for net in (lease.subnet, lease.subnet6) if net is not None),
             expires_in=None if state.expires_at is None else state.expires_at - now,

@@ -238,6 +238,10 @@ class StatusSource(Protocol):
 
     def status(self) -> Status: ...
 
+    def ready(self) -> tuple[str, ...]:
+        """Why the node is not ready, as `Status.reasons`, for less work than a status."""
+        ...
+
 
 class ChangeLog:
     """The latest changes, oldest first, at most MAX_CHANGES. Time is an argument."""

@@ -150,6 +150,7 @@ class Reconciler:
 
     async def round(self) -> None:
         """One round: take in what changed, do what differs."""
+        started = time.monotonic()
         self._wake.clear()
         now = self._clock.now()
         if now >= self._removal_from != -_NEVER:
@@ -174,7 +175,7 @@ class Reconciler:
             self._next_observation = self._clock.now() + 1.0
         finally:
             self._in_flight = 0
-        self.report.rounds += 1
+        self.report.round_took(time.monotonic() - started)
 
     def _take_in(self) -> None:
         changes = self._kernel.drain()

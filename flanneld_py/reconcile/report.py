@@ -5,6 +5,7 @@ Counts and a bounded ring of lines. It is told, it decides nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from backends.elements import Kind
 from flanneld_py.kernel import Action, Op
 
+ROUND_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
+"""Upper bounds, in seconds, between which rounds are counted by how long they took."""
 _RING = 64
 _NAMED = 3
 
@@ -26,6 +29,16 @@ class Change:
     """For people."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Durations:
+    """How long rounds took."""
+
+    counts: tuple[int, ...] = (0,) * (len(ROUND_BUCKETS) + 1)
+    """Rounds up to each bound of ROUND_BUCKETS, those up to a lower one left out; and the rest."""
+    seconds: float = 0.0
+    """Of all rounds together."""
+
+
 class Report:
     """Counters and the last changes."""
 
@@ -38,6 +51,8 @@ class Report:
         self.healed: Counter[Kind] = Counter()
         """Elements that somebody else had changed and that were put right."""
         self.rounds = 0
+        self._round_counts = [0] * (len(ROUND_BUCKETS) + 1)
+        self._round_seconds = 0.0
         self.observations = 0
         self.observe_seconds = 0.0
         """CPU seconds of the last full observation."""
@@ -45,6 +60,16 @@ class Report:
     def note(self, text: str, at: float) -> None:
         """Keep one line."""
         self.changes.append(Change(at=at, text=text))
+
+    def round_took(self, seconds: float) -> None:
+        """Count one round."""
+        self.rounds += 1
+        self._round_counts[bisect_left(ROUND_BUCKETS, seconds)] += 1
+        self._round_seconds += seconds
+
+    def durations(self) -> Durations:
+        """How long the rounds until now took."""
+        return Durations(counts=tuple(self._round_counts), seconds=self._round_seconds)
 
     def count(self, done: Iterable[Op], failed: Iterable[Op]) -> None:
         """Count operations."""

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from flanneld_py.figures import Figures
 from flanneld_py.http import Request
+from flanneld_py.metrics import Metrics
 from flanneld_py.status import Status, decode
 from flanneld_py.statusclient import AgentUnreachable, fetch_status
-from flanneld_py.statusserver import StatusPages, StatusServer
+from flanneld_py.statusserver import HealthPages, StatusPages, StatusServer
 from flanneld_py.unixsocket import SocketInUse
 
 
@@ -26,6 +28,16 @@ class Source:
     def status(self) -> Status:
         return self.answer
 
+    def ready(self) -> tuple[str, ...]:
+        return self.answer.reasons
+
+    def figures(self) -> Figures:
+        return Figures(ready=self.answer.ready)
+
+
+def serving(source: Source, run_dir: Path) -> StatusServer:
+    return StatusServer(source, Metrics(source), run_dir=run_dir)
+
 
 @pytest.fixture
 def source() -> Source:
@@ -34,7 +46,7 @@ def source() -> Source:
 
 @pytest.fixture
 async def server(source: Source, tmp_path: Path) -> AsyncIterator[StatusServer]:
-    made = StatusServer(source, run_dir=tmp_path / "run")
+    made = serving(source, tmp_path / "run")
     await made.start()
     yield made
     await made.aclose()
@@ -45,7 +57,7 @@ async def fetch(run_dir: Path) -> Status:
 
 
 def page(source: Source, path: str, method: str = "GET") -> tuple[int, bytes]:
-    response = StatusPages(source)(Request(method=method, path=path))
+    response = StatusPages(source, Metrics(source))(Request(method=method, path=path))
     return response.status.value, response.body
 
 
@@ -56,14 +68,27 @@ def test_readiness_says_why_not(source: Source) -> None:
         503,
         b"flanneld is not ready yet\nno lease yet\nstore silent\n",
     )
+    assert page(source, "/healthz") == (
+        200,
+        b"flanneld is running\nnot ready: no lease yet\nnot ready: store silent\n",
+    )
+    source.answer = Status(ready=True)
     assert page(source, "/healthz") == (200, b"flanneld is running\n")
 
 
 def test_status_is_json_and_other_paths_and_methods_are_named(source: Source) -> None:
     status, body = page(source, "/status")
     assert (status, json.loads(body)["version"]) == (200, "1.2.3")
-    assert page(source, "/") == (404, b"no such page: try /status, /healthz, /readyz\n")
+    assert page(source, "/") == (404, b"no such page: try /status, /healthz, /readyz, /metrics\n")
     assert page(source, "/status", "POST")[0] == 405
+
+
+def test_whoever_asks_over_the_network_gets_no_status(source: Source) -> None:
+    pages = HealthPages(source, Metrics(source))
+    assert pages(Request(method="GET", path="/status")).status.value == 404
+    metrics = pages(Request(method="GET", path="/metrics"))
+    assert metrics.content_type.startswith("text/plain; version=0.0.4")
+    assert b"\nflanneld_py_ready 1.0\n" in metrics.body
 
 
 async def test_the_socket_is_private_and_answers(
@@ -87,7 +112,7 @@ async def test_a_second_agent_does_not_steal_the_socket(
     server: StatusServer, source: Source, tmp_path: Path
 ) -> None:
     other = Source()
-    second = StatusServer(other, run_dir=tmp_path / "run")
+    second = serving(other, tmp_path / "run")
     with pytest.raises(SocketInUse, match="another agent listens there"):
         await second.start()
     await second.aclose()
@@ -98,7 +123,7 @@ async def test_the_socket_of_a_dead_agent_is_replaced(source: Source, tmp_path: 
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "agent.sock"))
         dead.listen()
-    server = StatusServer(source, run_dir=tmp_path)
+    server = serving(source, tmp_path)
     await server.start()
     assert await fetch(tmp_path) == source.answer
     await server.aclose()
@@ -106,10 +131,10 @@ async def test_the_socket_of_a_dead_agent_is_replaced(source: Source, tmp_path: 
 
 
 async def test_closing_leaves_a_successors_socket_alone(source: Source, tmp_path: Path) -> None:
-    first = StatusServer(source, run_dir=tmp_path)
+    first = serving(source, tmp_path)
     await first.start()
     os.unlink(tmp_path / "agent.sock")
-    second = StatusServer(source, run_dir=tmp_path)
+    second = serving(source, tmp_path)
     await second.start()
     await first.aclose()
     assert await fetch(tmp_path) == source.answer
@@ -119,14 +144,14 @@ async def test_closing_leaves_a_successors_socket_alone(source: Source, tmp_path
 async def test_something_else_under_the_name_is_not_removed(source: Source, tmp_path: Path) -> None:
     (tmp_path / "agent.sock").write_text("mine")
     with pytest.raises(SocketInUse, match="no socket"):
-        await StatusServer(source, run_dir=tmp_path).start()
+        await serving(source, tmp_path).start()
     assert (tmp_path / "agent.sock").read_text() == "mine"
 
 
 async def test_a_folder_that_cannot_be_made_is_named(source: Source, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SocketInUse, match="--run-dir"):
-        await StatusServer(source, run_dir=tmp_path / "file").start()
+        await serving(source, tmp_path / "file").start()
 
 
 def test_without_an_agent_the_client_names_the_socket(tmp_path: Path) -> None:

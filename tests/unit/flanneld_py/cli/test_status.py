@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from flanneld_py.cli import status as command
+from flanneld_py.figures import Figures
+from flanneld_py.metrics import Metrics
 from flanneld_py.status import PeersStatus, PeerState, PeerStatus, Status
 from flanneld_py.statusserver import StatusServer
 
@@ -20,9 +22,16 @@ class Source:
     def status(self) -> Status:
         return self.answer
 
+    def ready(self) -> tuple[str, ...]:
+        return self.answer.reasons
+
+    def figures(self) -> Figures:
+        return Figures()
+
 
 async def ask(answer: Status, run_dir: Path, *flags: str) -> int:
-    server = StatusServer(Source(answer), run_dir=run_dir)
+    source = Source(answer)
+    server = StatusServer(source, Metrics(source), run_dir=run_dir)
     await server.start()
     try:
         argv = [f"--run-dir={run_dir}", *flags]
