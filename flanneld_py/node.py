@@ -13,22 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from backends.base import Backend, NodeContext, Underlay
-from backends.elements import Element, Kind, Route, Sysctl, VxlanLink
+from backends.elements import Element, Kind, Route, Sysctl
 from backends.registry import make_backend
 from flanneld_py.kernel import HostFacts, Kernel, KernelError, Op, Scope
-from flanneld_py.macs import ChosenMac, choose_mac
 from flanneld_py.netif import Choice, InterfaceOptions, NoInterface, choose
 from flanneld_py.nodefacts import accepts_ra, underlay_of
 from flanneld_py.peers import PeerPlanner
+from flanneld_py.problems import Problems
 from flanneld_py.reconcile.loop import Reconciler
 from flanneld_py.reconcile.ownership import may_replace
 from flanneld_py.reconcile.tracker import NODE
-from subnet.acquisition import Claim, Previous, own_record
+from flanneld_py.vtepmacs import Remembered, VtepMacs
+from subnet.acquisition import Claim
 from subnet.clock import Clock
 from subnet.errors import NetworkConfigError
 from subnet.intents import KeeperState
@@ -38,19 +38,6 @@ from subnet.session import LeaseSession
 from subnet.table import GRACE
 
 log = logging.getLogger(__name__)
-
-
-class Remembered(Protocol):
-    """What an earlier run left on disk."""
-
-    @property
-    def mac(self) -> bytes | None: ...
-
-    @property
-    def mac6(self) -> bytes | None: ...
-
-    @property
-    def previous(self) -> tuple[Previous, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +67,7 @@ class Node:
         random_bytes: Callable[[int], bytes],
         on_progress: Callable[[], None],
     ) -> None:
-        self.problems: dict[str, str] = {}
-        """What stands in the way of being ready, by subject; each is one line."""
-        self.remarks: dict[str, str] = {}
-        """What is wrong too, but keeps no pod from its network."""
+        self._problems = Problems()
         self.warnings: tuple[str, ...] = ()
         self.config: NetworkConfig | None = None
         self.backend: Backend | None = None
@@ -93,8 +77,7 @@ class Node:
         """Values that kernel settings had before we changed them."""
         self._options = options
         self._nexthops = nexthops
-        self._memory = memory
-        self._random_bytes = random_bytes
+        self._macs = VtepMacs(memory=memory, random_bytes=random_bytes)
         self._on_progress = on_progress
         self.store: StoreState | None = None
         """What the store's connection was last."""
@@ -104,7 +87,6 @@ class Node:
         """Network configs that were put into force."""
         self._record: ConfigRecord | None = None
         self._read: ConfigRecord | None = None
-        self._macs: tuple[ChosenMac, ChosenMac] | None = None
         self._devices: set[str] = set()
         self._lease: Lease | None = None
         self._removal_from: float | None = None
@@ -124,6 +106,16 @@ class Node:
         if self._parts is None:
             raise RuntimeError("connect() was not called")
         return self._parts
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What stands in the way of being ready, by subject; each is one line."""
+        return self._problems.blocking
+
+    @property
+    def remarks(self) -> Mapping[str, str]:
+        """What is wrong too, but keeps no pod from its network."""
+        return self._problems.remarks
 
     # -- what the lease session tells
 
@@ -211,21 +203,11 @@ class Node:
         if context is not None:
             self._use(self.backend, context)
 
-    def _problem(self, subject: str, text: str, *, blocks: bool = True) -> None:
-        """Note what is wrong with a subject; said once in the log. Empty: nothing any more."""
-        before = self.problems.pop(subject, "") or self.remarks.pop(subject, "")
-        if text:
-            (self.problems if blocks else self.remarks)[subject] = text
-            if text != before:
-                log.warning("%s", text)
-        elif before:
-            log.info("%s: no longer a problem", subject)
-
     def _read_config(self) -> None:
         if self._record is None:
             if self._asked and self.config is None:
                 source = self.parts.source
-                self._problem(
+                self._problems.note(
                     "config", f"{source} holds no network config: put one under its key config"
                 )
             return
@@ -237,9 +219,9 @@ class Node:
             backend = make_backend(config)
         except NetworkConfigError as error:
             kept = "" if self.config is None else "; the earlier one stays in force"
-            self._problem("config", f"{error}{kept}", blocks=self.config is None)
+            self._problems.note("config", f"{error}{kept}", blocks=self.config is None)
             return
-        self._problem("config", "")
+        self._problems.note("config", "")
         if self.config == config:
             return
         self.config, self.backend = config, backend
@@ -274,9 +256,9 @@ class Node:
             )
         except NoInterface as error:
             # An interface that vanished comes back; until then what it was stays in force.
-            self._problem("interface", str(error))
+            self._problems.note("interface", str(error))
             return
-        self._problem("interface", "")
+        self._problems.note("interface", "")
         if choice != self.choice:
             self.choice = choice
             log.info("%s", choice.describe())
@@ -306,24 +288,31 @@ class Node:
             self.parts.reconciler.host, choice, accepts_ra=self._takes_ra(choice.underlay)
         )
         if underlay is None:
-            self._problem("underlay", f"interface {choice.underlay} is gone: waiting for it")
+            self._problems.note("underlay", f"interface {choice.underlay} is gone: waiting for it")
             underlay = self._last_underlay(choice)
             if underlay is None:
                 return None
         else:
-            self._problem("underlay", "")
+            self._problems.note("underlay", "")
         features = self.parts.kernel.features
-        context = NodeContext(
+        mac, mac6 = self._macs.choose(
+            table=self.parts.session.table,
+            observed=self.parts.reconciler.tracker.observed,
+            config=config,
+            backend=backend,
+            choice=choice,
+        )
+        return NodeContext(
             config=config,
             underlay=underlay,
             public_ip=choice.public_ip,
             public_ipv6=choice.public_ipv6,
+            mac=mac,
+            mac6=mac6,
             lease=self._lease,
             by_nexthop=self._nexthops and features.nexthops,
             default_vxlan_port=features.default_vxlan_port,
         )
-        mac, mac6 = self._choose_macs(config, backend, choice)
-        return replace(context, mac=mac.mac, mac6=mac6.mac)
 
     def _last_underlay(self, choice: Choice) -> Underlay | None:
         if self.context is None or self.context.underlay.name != choice.underlay:
@@ -344,48 +333,6 @@ class Node:
         seen = self.parts.reconciler.tracker.observed.get(key)
         return seen.value if isinstance(seen, Sysctl) else ""
 
-    def _choose_macs(
-        self, config: NetworkConfig, backend: Backend, choice: Choice
-    ) -> tuple[ChosenMac, ChosenMac]:
-        if self._macs is None:
-            own = own_record(
-                self.parts.session.table,
-                config=config,
-                public_ip=choice.public_ip,
-                public_ipv6=choice.public_ipv6,
-                previous=self._memory.previous,
-            )
-            stored = (None, None) if own is None else backend.stored_macs(own.attrs)
-            cached = (self._memory.mac, self._memory.mac6)
-            devices = [self._device_mac(name) for name in (*backend.devices(), "", "")][:2]
-            self._macs = (
-                choose_mac(
-                    published=stored[0],
-                    cached=cached[0],
-                    device=devices[0],
-                    random=self._random_bytes(6),
-                ),
-                choose_mac(
-                    published=stored[1],
-                    cached=cached[1],
-                    device=devices[1],
-                    random=self._random_bytes(6),
-                ),
-            )
-            log.info(
-                "device MACs: v4=%s from=%s v6=%s from=%s",
-                self._macs[0].mac.hex(":"),
-                self._macs[0].source,
-                self._macs[1].mac.hex(":"),
-                self._macs[1].source,
-            )
-        return self._macs
-
-    def _device_mac(self, name: str) -> bytes | None:
-        key = ("", name) if not name else _link_key(name)
-        link = self.parts.reconciler.tracker.observed.get(key)
-        return link.mac if isinstance(link, VxlanLink) else None
-
     def _has_device(self, plan: Sequence[Element]) -> bool:
         """Whether a device of the plan stands, one family's at least."""
         observed = self.parts.reconciler.tracker.observed
@@ -399,7 +346,7 @@ class Node:
             problems = "; ".join(backend.node_problems(context))
             # Each family stands on its own: one that works makes the node useful.
             able = any(element.kind is Kind.LINK for element in plan)
-            self._problem("device", problems, blocks=bool(backend.devices()) and not able)
+            self._problems.note("device", problems, blocks=bool(backend.devices()) and not able)
         values = {name: self._setting(name) for name in backend.settings_to_judge(context)}
         self.warnings = (*_warnings(context.config), *backend.judge_settings(values))
         self.parts.reconciler.plan(NODE, plan)
@@ -425,7 +372,3 @@ def _warnings(config: NetworkConfig) -> tuple[str, ...]:
         "leases for one (flannel's fault E7)"
     )
     return (text,)
-
-
-def _link_key(name: str) -> tuple[int | str | bytes, ...]:
-    return VxlanLink(name=name, vni=0, port=0, parent="", local=b"", mac=b"", mtu=0).key
