@@ -201,8 +201,11 @@ def _package(file: str) -> str:
 
 
 def _is_shared_library(name: str) -> bool:
-    # The C library is the machine's own: it has to fit the machine's program loader.
-    return (name.startswith("lib") or name == "zlib1g") and name != "libc6" and "perl" not in name
+    # The C library is the machine's own: it has to fit the machine's program loader. Scripts for
+    # web pages are called libraries, too.
+    if name == "libc6" or name.startswith("libjs-") or "perl" in name:
+        return False
+    return name.startswith("lib") or name == "zlib1g"
 
 
 def _last_words(stderr: str) -> str:

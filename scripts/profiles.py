@@ -54,6 +54,9 @@ _DEMO = (
 _TEST = (
     Tool("etcd", "etcd-server", environment=_ETCD_ARM64),
     Tool("etcdctl", "etcd-client"),
+    # 19 MB to download: what scrapes our metrics in earnest, and its linter of them.
+    Tool("prometheus", "prometheus"),
+    Tool("promtool", "prometheus"),
     Tool("iperf3", "iperf3", required=False),
 )
 _TOOLS = {"demo": _DEMO, "test": _DEMO + _TEST, "bench": _DEMO + _TEST}
