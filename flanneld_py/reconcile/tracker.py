@@ -183,6 +183,7 @@ class Tracker:
             else:
                 makes.append(Op(action=Action.REPLACE, element=wanted, before=seen))
         urgent = {element.key for element in self.plan_of(NODE)}
+        blockers = [op for op in removals if _blocks(op.element, makes)]
         if carrying:
             # A route that cannot leave its old device yet needs all that is there.
             kept = [op for op in removals if _stands_on(op.element) in carrying]
@@ -191,7 +192,7 @@ class Tracker:
         makes.sort(key=lambda op: (op.element.key not in urgent, op.element.kind))
         removals.sort(key=_kind, reverse=True)
         links = [op for op in makes if op.element.kind is Kind.LINK]
-        ops = links or makes + removals
+        ops = [*blockers, *links] if links else makes + removals
         self._dirty = waiting
         if links:
             self.mark(op.element.key for op in makes + removals if op.element.kind is not Kind.LINK)
@@ -256,6 +257,14 @@ def device_of(element: Element) -> str:
 def _stands_on(element: Element) -> str:
     """The device that an element is on, or is."""
     return element.name if isinstance(element, VxlanLink | ForeignLink) else device_of(element)
+
+
+def _blocks(old: Element, makes: Collection[Op]) -> bool:
+    """Whether a new device cannot come up beside this one: those of one port agree on GBP."""
+    return isinstance(old, VxlanLink) and any(
+        isinstance(new := op.element, VxlanLink) and (new.port, not new.gbp) == (old.port, old.gbp)
+        for op in makes
+    )
 
 
 def _device_of_setting(name: str) -> str:

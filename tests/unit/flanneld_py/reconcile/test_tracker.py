@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backends.elements import (
     Address,
     Element,
@@ -219,3 +221,19 @@ def test_the_nodes_own_elements_come_before_all_peers() -> None:
     address = Address(dev=DEV, address=bytes([10, 244, 7, 0]), prefixlen=32)
     tracker.plan(NODE, [backstop, address])
     assert [op.element for op in run(tracker)] == [address, backstop, fdb(1), route(1)]
+
+
+def test_an_old_device_that_keeps_the_new_one_from_its_port_goes_first() -> None:
+    """Devices of one port must agree on GBP: waiting for the routes would be for ever."""
+    tracker = Tracker()
+    old = replace(link(), name="flannel.7", vni=7)
+    new = replace(link(), gbp=True)
+    tracker.observe_all([old, route(1)])
+    tracker.plan(NODE, [new])
+    tracker.plan("a", [route(1)])
+    tracker.mark_unwanted()
+    ops, _ = tracker.work(may_remove=True, ready_devices={"flannel.7", "eth0"})
+    assert elements(ops) == [(Action.DELETE, old), (Action.CREATE, new)]
+    tracker.observe_all([replace(old, gbp=True)])
+    ops, _ = tracker.work(may_remove=True, ready_devices={"flannel.7", "eth0"})
+    assert elements(ops) == [(Action.CREATE, new)]
