@@ -13,15 +13,15 @@ The contract of the loop:
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from backends.elements import Element, Key, Kind, Route
-from flanneld_py.kernel import Action, Failure, HostFacts, Kernel, KernelError, Op, Scope
+from backends.elements import Element, Key
+from flanneld_py.kernel import HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.nap import nap
+from flanneld_py.reconcile.applier import Applier, Judge
 from flanneld_py.reconcile.fights import Fights
 from flanneld_py.reconcile.report import Report, summary
 from flanneld_py.reconcile.retry import Retries, Uniform
@@ -40,12 +40,8 @@ _MASS = 256
 _NEVER = float("inf")
 
 
-class Guide(Protocol):
+class Guide(Judge, Protocol):
     """What the loop asks of whoever composes it."""
-
-    def may_replace(self, holder: Route, wanted: Route, owner: str) -> bool:
-        """Whether the route that stands in the way of `owner`'s may be replaced."""
-        ...
 
     def host_changed(self, host: HostFacts) -> None:
         """The host's links, addresses or routes are (now) these. May plan anew."""
@@ -86,10 +82,17 @@ class Reconciler:
         self._drifted: dict[Key, None] = {}
         self._paused: dict[Key, float] = {}
         self._counted: set[Key] = set()
-        self._excused: set[Key] = set()
         self._waiting = 0
         self._in_flight = 0
         self._observing = False
+        self._applier = Applier(
+            kernel=kernel,
+            tracker=self.tracker,
+            retries=self.retries,
+            report=report,
+            clock=clock,
+            judge=guide,
+        )
         kernel.on_change(self._wake.set)
 
     # -- what is wanted
@@ -159,7 +162,7 @@ class Reconciler:
         self._take_in()
         if now >= self._resync_due:
             self._resync = self._resync or "periodic"
-            self._excused.clear()
+            self._applier.forgive()
         if self._resync and now >= self._next_observation:
             await self._observe()
         if self._host_stale and now >= self._next_host:
@@ -182,9 +185,10 @@ class Reconciler:
         for key, element in changes.seen:
             if self.tracker.observe(key, element):
                 self._drifted[key] = None
-        if changes.resync:
-            self._resync = changes.resync
-        self._host_stale = self._host_stale or changes.host_changed
+        applier = self._applier
+        self._resync = changes.resync or self._resync or applier.suspicion
+        self._host_stale = self._host_stale or changes.host_changed or applier.links_changed
+        applier.suspicion, applier.links_changed = "", False
 
     async def _observe(self) -> None:
         cause, self._resync = self._resync, ""
@@ -269,7 +273,10 @@ class Reconciler:
         self._in_flight = len(ops)
         done: list[Op] = []
         for first in range(0, len(ops), _SLICE):
-            done += await self._apply_part(ops[first : first + _SLICE])
+            part = await self._applier.apply(ops[first : first + _SLICE])
+            if part:
+                done += part
+                self._guide.applied(part)
             self._take_in()
             rest = ops[first + _SLICE :]
             if self._resync and rest:
@@ -305,72 +312,6 @@ class Reconciler:
             self.report.note(text, now)
         return False
 
-    async def _apply_part(self, ops: Sequence[Op]) -> list[Op]:
-        failures = {id(f.op): f for f in await self._kernel.apply(ops)}
-        done: list[Op] = []
-        for op in ops:
-            failure = failures.get(id(op))
-            if failure is not None and _route_exists(failure):
-                failure = await self._adopt(failure)
-            if failure is None:
-                self.tracker.done(op)
-                done.append(op)
-                self._recovered(op)
-                if op.element.kind is Kind.LINK:
-                    self._link_done(op)
-            else:
-                self._failed(failure)
-        self.report.count(done, (f.op for f in failures.values()))
-        if done:
-            self._guide.applied(done)
-        return done
-
-    def _link_done(self, op: Op) -> None:
-        """What stands on a device must not wait for news of it, which may never come."""
-        self._host_stale = True
-        if op.action is not Action.CREATE:
-            # What is on it may have gone with the change, and the kernel tells only half of that.
-            self._resync = self._resync or "a device was changed"
-
-    async def _adopt(self, failure: Failure) -> Failure | None:
-        wanted = failure.op.element
-        if not isinstance(wanted, Route):
-            return failure
-        holder = await self._kernel.holder(wanted)
-        if holder is None:
-            return failure  # gone meanwhile: tried again at once
-        owner = self.tracker.owner_of(wanted.key) or ""
-        if not self._guide.may_replace(holder, wanted, owner):
-            reason = f"blocked by {holder.describe()}: remove that route, or change the network"
-            return Failure(op=failure.op, errno=errno.EEXIST, reason=reason)
-        replace = Op(action=Action.REPLACE, element=wanted, before=holder)
-        again = await self._kernel.apply([replace])
-        return again[0] if again else None
-
-    def _failed(self, failure: Failure) -> None:
-        op, now = failure.op, self._clock.now()
-        if _lacks_device(failure) and op.element.key not in self._excused:
-            # Its device went a moment ago: no failure of its own. What is there tells what to do.
-            self._excused.add(op.element.key)
-            self._resync = self._resync or "a device is gone"
-            return
-        entry = self.retries.failed(op.element.key, failure.reason, now)
-        if entry.attempts == 1:
-            log.warning(
-                "cannot %s %s, will retry: %s",
-                op.action.value,
-                op.element.describe(),
-                failure.reason,
-            )
-            self.report.note(
-                f"cannot {op.action.value} {op.element.describe()}: {failure.reason}", now
-            )
-
-    def _recovered(self, op: Op) -> None:
-        entry = self.retries.succeeded(op.element.key)
-        if entry is not None:
-            log.info("%s works again after attempts=%d", op.element.describe(), entry.attempts + 1)
-
     def _tell(self, done: Sequence[Op], healing: Collection[Key], seconds: float) -> None:
         if not done:
             return
@@ -395,16 +336,3 @@ class _InSync:
 
     def __call__(self, key: Key) -> bool:
         return self._desired.get(key) == self._observed.get(key)
-
-
-def _route_exists(failure: Failure) -> bool:
-    return (
-        failure.errno == errno.EEXIST
-        and failure.op.element.kind is Kind.ROUTE
-        and failure.op.action is Action.CREATE
-    )
-
-
-def _lacks_device(failure: Failure) -> bool:
-    on_device = failure.op.element.kind > Kind.SYSCTL
-    return on_device and failure.errno in (errno.ENODEV, errno.ENOENT, errno.ENETDOWN)
