@@ -194,6 +194,7 @@ class Agent:
             memory=memory,
             random_bytes=randomness.randbytes,
             on_progress=self.progress.poke,
+            blackhole=settings.blackhole_route,
         )
         self.session = LeaseSession(
             store=store,

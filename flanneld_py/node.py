@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from backends.base import Backend, NodeContext, Underlay
 from backends.elements import Element, Kind, Route, Sysctl
 from backends.registry import make_backend
+from flanneld_py.blackhole import blackhole_routes
 from flanneld_py.kernel import HostFacts, Kernel, KernelError, Op, Scope
 from flanneld_py.netif import Choice, InterfaceOptions, NoInterface, choose
 from flanneld_py.nodefacts import accepts_ra, underlay_of
@@ -66,6 +67,7 @@ class Node:
         memory: Remembered,
         random_bytes: Callable[[int], bytes],
         on_progress: Callable[[], None],
+        blackhole: bool = False,
     ) -> None:
         self._problems = Problems()
         self.warnings: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ class Node:
         """Values that kernel settings had before we changed them."""
         self._options = options
         self._nexthops = nexthops
+        self._blackhole = blackhole
         self._macs = VtepMacs(memory=memory, random_bytes=random_bytes)
         self._on_progress = on_progress
         self.store: StoreState | None = None
@@ -341,6 +344,8 @@ class Node:
 
     def _use(self, backend: Backend, context: NodeContext) -> None:
         plan = backend.plan_node(context)
+        if self._blackhole:
+            plan = (*plan, *blackhole_routes(context))
         if context != self.context:
             self.context = context
             problems = "; ".join(backend.node_problems(context))
