@@ -122,14 +122,17 @@ class RateLimit:
         self._window = window
         self._kinds: dict[Kind, _Window] = {}
 
-    def admit(self, kind: Kind, now: float) -> bool:
-        """Whether a line of this kind is written now; if not, it is counted."""
+    def admit(self, kind: Kind, now: float, *, burst: int | None = None) -> bool:
+        """Whether a line of this kind is written now; if not, it is counted.
+
+        `burst` is the kind's own allowance, for lines that each name another thing.
+        """
         state = self._kinds.get(kind)
         if state is None:
             if len(self._kinds) >= MAX_KINDS:
                 del self._kinds[next(iter(self._kinds))]
             state = self._kinds[kind] = _Window(since=now)
-        if state.written < self._burst:
+        if state.written < (burst or self._burst):
             state.written += 1
             return True
         state.suppressed += 1
@@ -171,7 +174,9 @@ class LineHandler(logging.Handler):
         now = self._clock()
         self._tell(self._limit.settle(now))
         kind = (record.name, record.levelno, str(record.msg))
-        if record.levelno <= logging.DEBUG or self._limit.admit(kind, now):
+        if record.levelno <= logging.DEBUG or self._limit.admit(
+            kind, now, burst=getattr(record, "burst", None)
+        ):
             self._write(record)
 
     def settle(self) -> None:

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 _NAMED_AT_ONCE = 20
 """Quarantined records that are named in the log after one event; status lists them all."""
+_EACH_IS_NEWS = {"burst": 100}
+"""Lines of this kind that the log may take within its window (flanneld_py.log)."""
 
 
 class SessionListener(Protocol):
@@ -249,7 +251,7 @@ class LeaseSession:
     def _name_quarantined(self) -> None:
         named, total = self.table.quarantine.take_unsaid(_NAMED_AT_ONCE)
         for key, reason in named:
-            _log.warning("lease quarantined key=%s reason=%s", key, reason)
+            _log.warning("lease quarantined key=%s reason=%s", key, reason, extra=_EACH_IS_NEWS)
         if total > len(named):
             _log.warning(
                 "leases quarantined, see status count=%d of_which_named=%d", total, len(named)

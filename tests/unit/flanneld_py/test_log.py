@@ -195,3 +195,22 @@ def test_configure_replaces_what_was_there_and_quietens_libraries() -> None:
         root.handlers[:] = before
         root.setLevel(level)
     assert stream.getvalue().partition(" ")[2] == "INFO  subnet.keeper: renewed with ***\n"
+
+
+def test_a_line_may_bring_a_larger_allowance() -> None:
+    limit = RateLimit(burst=2, window=60)
+    kind = ("subnet.session", logging.WARNING, "lease quarantined key=%s")
+    admitted = [limit.admit(kind, float(second), burst=5) for second in range(7)]
+    assert admitted == [True] * 5 + [False] * 2
+
+
+def test_the_allowance_of_a_record_reaches_the_limit() -> None:
+    stream = io.StringIO()
+    handler = LineHandler(stream, limit=RateLimit(burst=1, window=60))
+    for key in "abc":
+        record = logging.LogRecord("session", logging.WARNING, "", 0, "key=%s", (key,), None)
+        record.burst = 2
+        handler.handle(record)
+    assert "key=a" in stream.getvalue()
+    assert "key=b" in stream.getvalue()
+    assert "key=c" not in stream.getvalue()
