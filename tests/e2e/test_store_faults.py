@@ -115,7 +115,6 @@ def test_garbage_in_etcd(lab: Lab) -> None:
         for node in lab.nodes:
             added = states[node.name].difference(node.observe())
             assert len(added) == 3, added  # the route, neighbour and FDB entry of the newcomer
-            # The log is limited when many lines of one kind come at once; none comes twice.
             named = [node.agent.log().count(f"quarantined key={key} ") for key in garbage]
             assert set(named) == {1}
         lab.view.delete_all(garbage)
