@@ -109,8 +109,18 @@ _HEALTH_FLAGS = (
 )
 
 
-def _accepted(name: str, kind: Kind, default: str | bool | int, idle: str, text: str) -> Flag:
-    return Flag(name=name, kind=kind, default=default, section=ACCEPTED, help=text, idle=idle)
+def _accepted(
+    name: str, kind: Kind, default: str | int, idle: str, text: str, example: str
+) -> Flag:
+    return Flag(
+        name=name,
+        kind=kind,
+        default=default,
+        section=ACCEPTED,
+        help=text,
+        idle=idle,
+        example=example,
+    )
 
 
 _ACCEPTED_FLAGS = (
@@ -120,6 +130,7 @@ _ACCEPTED_FLAGS = (
         5,
         "rules and routes are healed at once when somebody changes them, not every few seconds",
         "Seconds between flannel's looks at its rules. Ours are healed at once.",
+        "5",
     ),
     _accepted(
         "vmodule",
@@ -127,6 +138,7 @@ _ACCEPTED_FLAGS = (
         "",
         "it names source files of flannel: use --log-level",
         "Verbosity of single source files of flannel.",
+        "vxlan=2",
     ),
     _accepted(
         "log_backtrace_at",
@@ -134,18 +146,23 @@ _ACCEPTED_FLAGS = (
         "",
         "it names a line in the source of flannel; faults are logged with their trace",
         "A line in flannel's source that shall log a stack trace.",
+        "main.go:386",
     ),
 )
 
 
-def _kubernetes(name: str, kind: Kind, default: str | bool, text: str) -> Flag:
-    return Flag(name=name, kind=kind, default=default, section=KUBERNETES, help=text)
+def _kubernetes(name: str, kind: Kind, default: str | bool, text: str, example: str = "") -> Flag:
+    return Flag(
+        name=name, kind=kind, default=default, section=KUBERNETES, help=text, example=example
+    )
 
 
 _KUBERNETES_FLAGS = (
     _kubernetes("kube-subnet-mgr", Kind.BOOLEAN, False, "Leases in the Kubernetes API."),
-    _kubernetes("kube-api-url", Kind.TEXT, "", "URL of the API server."),
-    _kubernetes("kubeconfig-file", Kind.TEXT, "", "Credentials for the API server."),
+    _kubernetes("kube-api-url", Kind.TEXT, "", "URL of the API server.", "https://192.0.2.1:6443"),
+    _kubernetes(
+        "kubeconfig-file", Kind.TEXT, "", "Credentials for the API server.", "/etc/kubeconfig"
+    ),
     _kubernetes(
         "kube-annotation-prefix", Kind.TEXT, "flannel.alpha.coreos.com", "Of node annotations."
     ),
