@@ -94,6 +94,31 @@ async def test_a_refused_config_shows(host: Host) -> None:
         assert agree(run).config_generation == 2
 
 
+class Table:
+    """A keeper of the firewall's table, as the figures see it."""
+
+    def __init__(self) -> None:
+        self.complete = True
+        self.problems: dict[str, str] = {}
+        self.heals = 3
+        self.writes = 5
+
+
+async def test_the_firewalls_table_is_one_element_more(host: Host) -> None:
+    table = Table()
+    async with host.agent() as run:
+        run.agent.figures.firewall = table
+        text = Metrics(run.agent.figures).render().decode()
+        assert 'flanneld_py_elements_desired{kind="nftables"} 1.0\n' in text
+        assert 'flanneld_py_elements_observed{kind="nftables"} 1.0\n' in text
+        assert 'flanneld_py_heals_total{kind="nftables"} 3.0\n' in text
+        assert 'flanneld_py_operations_total{action="replace",kind="nftables"} 5.0\n' in text
+        table.complete, table.problems = False, {"inet flanneld-py": "nft is missing"}
+        text = Metrics(run.agent.figures).render().decode()
+        assert 'flanneld_py_elements_observed{kind="nftables"} 0.0\n' in text
+        assert 'flanneld_py_elements_failing{kind="nftables"} 1.0\n' in text
+
+
 async def test_many_peers_are_as_many_series_as_one(host: Host) -> None:
     def series(text: str) -> set[str]:
         return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
