@@ -1,8 +1,9 @@
 """The conflist of direct mode: what the container runtime runs for each pod, without a shim.
 
-Renders it from the same facts as subnet.env, and keeps it in place: the file itself stands in the
-run folder, and a symbolic link in the CNI folder leads to it (ADR 0005). Does not know when the
-node is ready, and never removes anything.
+Renders it from the same facts as subnet.env and the configured cni-conf, and keeps it in place: the
+file itself stands in the run folder, and a symbolic link in the CNI folder leads to it (ADR 0005).
+What others have chained into it stays (ADR 0007). Does not know when the node is ready, and never
+removes anything.
 """
 
 from __future__ import annotations
@@ -15,21 +16,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flanneld_py.cni import chained
+from flanneld_py.cni.conf import DEFAULT, CniConf, complete
 from flanneld_py.subnetfile import SubnetEnv
 
 FILE_NAME = "10-flannel.conflist"
 """As flannel's own: taking over a node must not leave two networks for the runtime."""
 SAVED_NAME = f"{FILE_NAME}.orig"
 """What stood there before us. Runtimes read no file of this ending."""
-NETWORK_NAME = "cbr0"
-"""As flannel's own: host-local keeps the addresses in use under this name."""
-BRIDGE = "cni0"
-CNI_VERSION = "1.0.0"
-"""The newest that the plugins of Debian 12 (1.1.1) speak."""
+READ_BY_RUNTIMES = (".conf", ".conflist", ".json")
 
 _MODE = 0o644
 _FOLDER_MODE = 0o755
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = 256 * 1024
 
 
 class ConflistError(Exception):
@@ -43,27 +42,21 @@ class ConflistError(Exception):
         super().__init__(f"conflist {path}: {reason}: {remedy}")
 
 
-def render(env: SubnetEnv) -> str:
+def render(env: SubnetEnv, conf: CniConf = DEFAULT) -> str:
     """The conflist's text, after the rules by which flannel delegates (flannel-compat 10.4)."""
-    subnets = [subnet for subnet in (env.subnet, env.subnet6) if subnet is not None]
-    networks = [network for network in (env.network, env.network6) if network is not None]
-    bridge = {
-        "type": "bridge",
-        "bridge": BRIDGE,
-        "hairpinMode": True,
-        "isDefaultGateway": True,
-        "isGateway": True,
-        "ipMasq": not env.ip_masq,
-        "mtu": env.mtu,
-        "ipam": {
-            "type": "host-local",
-            "ranges": [[{"subnet": str(subnet)}] for subnet in subnets],
-            "routes": [{"dst": str(network)} for network in networks],
-        },
-    }
-    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    conflist = {"cniVersion": CNI_VERSION, "name": NETWORK_NAME, "plugins": [bridge, portmap]}
-    return json.dumps(conflist, indent=2) + "\n"
+    return _text(chained.marked(complete(conf, env)))
+
+
+def earlier_files(conf_dir: Path) -> tuple[str, ...]:
+    """Names of the files that a runtime prefers to ours, because they sort before it.
+
+    They are left alone: somebody wants them, and says so by their names.
+    """
+    try:
+        names = sorted(entry.name for entry in conf_dir.iterdir())
+    except OSError:
+        return ()
+    return tuple(name for name in names if name < FILE_NAME and name.endswith(READ_BY_RUNTIMES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +84,9 @@ class DirectConflist:
         file = self.run_dir.absolute() / FILE_NAME
         link = self.conf_dir.absolute() / FILE_NAME
         try:
-            changed = _ensure_file(file, self.text.encode())
+            # What the runtime sees, if it sees something; after others wrote, that is a file there.
+            seen = _content(link) or _content(file)
+            changed = _ensure_file(file, self.text, seen)
         except OSError as error:
             raise _mapped(file, "--run-dir", error) from error
         try:
@@ -99,35 +94,66 @@ class DirectConflist:
         except OSError as error:
             raise _mapped(link, "--cni-conf-dir", error) from error
 
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know about the folder, although it hinders nothing of ours."""
+        earlier = earlier_files(self.conf_dir)
+        if not earlier:
+            return ()
+        names = ", ".join(earlier)
+        why = f"{self.conf_dir} has {names}, which runtimes prefer to {FILE_NAME}"
+        return (f"{why}: remove it, unless another network is meant to connect pods",)
 
-def _ensure_file(file: Path, data: bytes) -> bool:
+    def others(self) -> tuple[str, ...]:
+        """Types of the plugins that others have chained in."""
+        seen = chained.decode(_content(self.conf_dir / FILE_NAME))
+        return chained.others_in(seen) if seen is not None else ()
+
+
+def _ensure_file(file: Path, text: str, seen: str) -> bool:
     # Neither file nor link needs fsync: after a crash of the machine the run folder is empty, and
     # the next start writes both again.
-    if _holds(file, data):
+    standing = _content(file, of_ours=True)
+    wanted = text
+    if seen != text:
+        merged = chained.with_others(json.loads(text), chained.decode(seen))
+        if chained.decode(standing) == merged:
+            return False  # in whatever form others write it
+        wanted = _text(merged)
+    if standing == wanted:
         return False
     _make_folder(file.parent)
     new = _temporary(file)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, _MODE), "wb") as stream:
         os.fchmod(stream.fileno(), _MODE)  # regardless of the umask
-        stream.write(data)
+        stream.write(wanted.encode())
     os.replace(new, file)
     return True
 
 
-def _holds(file: Path, data: bytes) -> bool:
+def _text(conflist: Mapping[str, object]) -> str:
+    return json.dumps(conflist, indent=2) + "\n"
+
+
+def _content(path: Path, *, of_ours: bool = False) -> str:
+    """What stands in a file; empty when nothing does, or nothing that can be a conflist.
+
+    `of_ours`: it counts only as a file of its own with the mode that ours has.
+    """
     try:
         # Without O_NONBLOCK the opening of a FIFO that stands there would wait for a writer.
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(file, flags), "rb") as stream:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if of_ours else 0)
+        with open(os.open(path, flags), "rb") as stream:
             found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) != _MODE:
-                return False
-            return stream.read(_MAX_BYTES) == data
+            if not stat.S_ISREG(found.st_mode):
+                return ""
+            if of_ours and stat.S_IMODE(found.st_mode) != _MODE:
+                return ""
+            return stream.read(_MAX_BYTES).decode("utf-8", "replace")
     except OSError as error:
         # ELOOP: a link stands there. ENXIO: a socket. Both are replaced.
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
-            return False
+        if not of_ours or error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return ""
         raise
 
 
@@ -148,6 +174,8 @@ def _ensure_link(link: Path, file: Path) -> bool:
 
 def _save_aside(link: Path) -> None:
     """Give what stands there a second name, so that there is no moment without the first."""
+    if chained.is_marked(_content(link)):
+        return  # our own, which somebody who chained a plugin in has put in the link's place
     try:
         os.link(link, link.with_name(SAVED_NAME), follow_symlinks=False)
     except FileExistsError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flanneld_py.cni.conf import parse as parse_conf
 from flanneld_py.cni.direct import FILE_NAME, ConflistError, DirectConflist, render
 from flanneld_py.subnetfile import SubnetEnv, parse
 
@@ -68,6 +69,7 @@ def test_the_whole_text() -> None:
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},
         ],
+        "flanneld-py": {"plugins": ["bridge", "portmap"]},
     }
 
 
@@ -273,3 +275,97 @@ def test_the_runtimes_folder_cannot_be_made(conflist: DirectConflist, tmp_path: 
         conflist.ensure()
     assert caught.value.path == conflist.name
     assert "--cni-conf-dir" in caught.value.remedy
+
+
+# --- others in the folder --------------------------------------------------------------------
+
+
+def chain_in(conflist: DirectConflist, *, through_the_link: bool) -> str:
+    """Add a plugin as service meshes do: read, append, write or rename."""
+    found = json.loads(link_of(conflist).read_text())
+    found["plugins"].append({"type": "mesh", "level": "info"})
+    text = json.dumps(found)
+    if through_the_link:
+        link_of(conflist).write_text(text)
+    else:
+        new = conflist.conf_dir / "tmp123"
+        new.write_text(text)
+        new.replace(link_of(conflist))
+    return text
+
+
+def plugins(conflist: DirectConflist) -> list[str]:
+    return [one["type"] for one in json.loads(link_of(conflist).read_text())["plugins"]]
+
+
+def test_a_plugin_that_is_chained_in_through_the_link_is_no_drift(
+    conflist: DirectConflist,
+) -> None:
+    conflist.ensure()
+    text = chain_in(conflist, through_the_link=True)
+    assert not conflist.ensure()
+    assert link_of(conflist).read_text() == text
+    assert conflist.others() == ("mesh",)
+
+
+def test_a_plugin_that_is_chained_in_by_rename_is_kept_behind_the_link(
+    conflist: DirectConflist,
+) -> None:
+    conflist.ensure()
+    chain_in(conflist, through_the_link=False)
+    assert conflist.ensure()
+    assert os.readlink(link_of(conflist)) == str(file_of(conflist))
+    assert plugins(conflist) == ["bridge", "portmap", "mesh"]
+    assert not conflist.ensure()
+    assert names(conflist.conf_dir) == [FILE_NAME], "ours is not worth saving"
+
+
+def test_new_content_keeps_what_others_chained_in(conflist: DirectConflist) -> None:
+    conflist.ensure()
+    chain_in(conflist, through_the_link=True)
+    changed = replace(conflist, text=render(replace(V4, mtu=1400)))
+    assert changed.ensure()
+    assert plugins(conflist) == ["bridge", "portmap", "mesh"]
+    assert json.loads(link_of(conflist).read_text())["plugins"][0]["mtu"] == 1400
+    assert not changed.ensure()
+
+
+def test_a_plugin_that_its_owner_takes_out_is_gone(conflist: DirectConflist) -> None:
+    conflist.ensure()
+    chain_in(conflist, through_the_link=True)
+    link_of(conflist).write_text(conflist.text)
+    assert not conflist.ensure()
+    assert plugins(conflist) == ["bridge", "portmap"]
+    assert conflist.others() == ()
+
+
+def test_what_was_chained_into_flannels_own_is_taken_over(conflist: DirectConflist) -> None:
+    conflist.conf_dir.mkdir(parents=True)
+    before = {"name": "cbr0", "plugins": [{"type": t} for t in ("flannel", "portmap", "mesh")]}
+    link_of(conflist).write_text(json.dumps(before))
+    conflist.ensure()
+    assert plugins(conflist) == ["bridge", "portmap", "mesh"]
+    assert json.loads((conflist.conf_dir / f"{FILE_NAME}.orig").read_text()) == before
+
+
+def test_a_file_that_sorts_before_is_named_and_left(conflist: DirectConflist) -> None:
+    conflist.ensure()
+    assert conflist.remarks() == ()
+    for name in ("05-cilium.conflist", "00-x.conf", "20-other.conflist", "01-readme.txt"):
+        (conflist.conf_dir / name).write_text("theirs")
+    (remark,) = conflist.remarks()
+    assert "00-x.conf, 05-cilium.conflist, which runtimes prefer" in remark
+    assert not conflist.ensure()
+    assert (conflist.conf_dir / "05-cilium.conflist").read_text() == "theirs"
+    assert replace(conflist, conf_dir=conflist.conf_dir / "none").remarks() == ()
+
+
+def test_the_configured_cni_conf_is_followed() -> None:
+    conf = parse_conf(
+        '{"name": "pods", "cniVersion": "0.3.1", "plugins": [{"type": "flannel", "delegate": '
+        '{"bridge": "br7"}}, {"type": "bandwidth"}]}'
+    )
+    found = json.loads(render(V4, conf))
+    assert (found["name"], found["cniVersion"]) == ("pods", "0.3.1")
+    assert found["plugins"][0]["bridge"] == "br7"
+    assert found["flanneld-py"] == {"plugins": ["bridge", "bandwidth"]}
