@@ -49,7 +49,7 @@ class _Chain:
 
 MASQUERADE_CHAIN: Final = _Chain(name="postrouting", type="nat", hook="postrouting", priority=100)
 """Priority `srcnat`, as flannel and kube-proxy have it: of several nat chains the first that
-translates a connection wins. `masquerade` is a word of nft's grammar: nobody could type the name."""
+translates a connection wins. `masquerade` is a word of nft's grammar, so nobody could type it."""
 FORWARD_CHAIN: Final = _Chain(name="forward", type="filter", hook="forward", priority=0)
 _CHAINS: Final = (MASQUERADE_CHAIN, FORWARD_CHAIN)
 
