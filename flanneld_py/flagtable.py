@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "the agent (also when no command is given)",
     "status": "what a running agent has done, does, and cannot do",
     "demo": "three nodes with pods on this machine, in namespaces that vanish",
+    "cni-install": "put the CNI plugin and its conflist in place, for hosts without direct mode",
     "completion": "a script that completes commands and flags in bash, zsh or fish",
     "version": "the version, to standard output",
     "help": "this text, or that of a command",

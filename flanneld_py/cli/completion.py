@@ -48,11 +48,17 @@ def main(argv: Sequence[str]) -> int:
 
 def flag_tables() -> Tables:
     """The flags of every command that has some of its own."""
+    from flanneld_py.cli.cni_install import CNI_INSTALL_FLAGS
     from flanneld_py.cli.demo import FLAGS as DEMO_FLAGS
     from flanneld_py.cli.status import STATUS_FLAGS
 
     tables: dict[str, Sequence[Flag]] = dict.fromkeys(COMMANDS, ())
-    return tables | {"run": AGENT_FLAGS, "status": STATUS_FLAGS, "demo": DEMO_FLAGS}
+    return tables | {
+        "run": AGENT_FLAGS,
+        "status": STATUS_FLAGS,
+        "cni-install": CNI_INSTALL_FLAGS,
+        "demo": DEMO_FLAGS,
+    }
 
 
 def bash(tables: Tables) -> str:
