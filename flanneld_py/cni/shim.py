@@ -145,7 +145,27 @@ def check(network: "Network") -> None:
     conf = _object(network.remembered()[0])
     if not _is_delegate(conf):
         conf = _completed(network, _subnet_env(network, 0))
-    _run(conf, {"CNI_COMMAND": "CHECK"}, network.previous)
+    extra = network.previous
+    if extra:
+        extra["prevResult"] = _with_gateways(extra["prevResult"])
+    _run(conf, {"CNI_COMMAND": "CHECK"}, extra)
+
+
+def _with_gateways(result: "Any") -> "Any":
+    """A result whose routes name the gateway that they have in the pod.
+
+    Without one they go by that of the pod's address. The bridge plugin looks for routes that have
+    none then (before 1.5), finds none, and calls every pod broken.
+    """
+    try:
+        gateways = {":" in ip["gateway"]: ip["gateway"] for ip in reversed(result["ips"])}
+        routes = [
+            route if route.get("gw") else dict(route, gw=gateways[":" in route["dst"]])
+            for route in result["routes"]
+        ]
+    except (KeyError, TypeError, AttributeError):
+        return result  # of a form, or with an address, that leaves nothing to add
+    return dict(result, routes=routes)
 
 
 def status(network: "Network") -> None:

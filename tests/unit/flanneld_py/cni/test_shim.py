@@ -461,6 +461,26 @@ def test_check_asks_the_delegate(box: ShimBox) -> None:
     assert box.call("CHECK").code == 123
 
 
+def test_check_names_the_gateway_of_each_route(box: ShimBox) -> None:
+    box.call("ADD")
+    ips = [{"address": "10.1.17.2/24", "gateway": "10.1.17.1"}]
+    ips += [{"address": "fd00::2/64", "gateway": "fd00::1"}]
+    routes = [{"dst": "10.1.0.0/16"}, {"dst": "fd00::/48"}, {"dst": "0.0.0.0/0", "gw": "10.1.17.9"}]
+    result = {"cniVersion": "1.0.0", "ips": ips, "routes": routes}
+    box.call("CHECK", box.conf(prevResult=result))
+    given = [route["gw"] for route in box.given("CHECK")["prevResult"]["routes"]]
+    assert given == ["10.1.17.1", "fd00::1", "10.1.17.9"]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"ips": 1}, {"ips": [{}]}, {"ips": [], "routes": [1]}, {"ips": [], "routes": None}]
+)
+def test_check_passes_on_results_of_any_form(box: ShimBox, more: dict[str, Any]) -> None:
+    result = {"cniVersion": "1.0.0", **more}
+    box.call("CHECK", box.conf(prevResult=result))
+    assert box.given("CHECK")["prevResult"] == result
+
+
 def test_check_of_an_unknown_pod_before_the_agent(box: ShimBox) -> None:
     box.env_file.unlink()
     assert box.call("CHECK").code == 11
