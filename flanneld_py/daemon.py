@@ -20,6 +20,10 @@ from flanneld_py.clock import SystemClock
 from flanneld_py.cni.direct import DirectConflist
 from flanneld_py.cni.direct import render as render_conflist
 from flanneld_py.figures import Counting
+from flanneld_py.firewall import Ruleset
+from flanneld_py.firewall.keeper import FirewallKeeper
+from flanneld_py.firewall.linux import LinuxRuleset
+from flanneld_py.firewall.policy import Policy
 from flanneld_py.health import Front, HealthPort
 from flanneld_py.kernel import Kernel, KernelError
 from flanneld_py.kernel.linux import LinuxKernel
@@ -135,6 +139,7 @@ def _make_agent(settings: Settings, stack: AsyncExitStack, notifier: Notifier) -
         notifier=notifier,
         clock=SystemClock(),
         randomness=random.Random(),
+        ruleset=LinuxRuleset(),
     )
 
 
@@ -181,6 +186,7 @@ class Agent:
         notifier: Notifier,
         clock: Clock,
         randomness: random.Random,
+        ruleset: Ruleset,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -188,6 +194,7 @@ class Agent:
         self._file = SubnetFile(settings.paths.subnet_file)
         self.progress = Progress(make_outputs=self._make_outputs, notifier=notifier, clock=clock)
         self.outputs = Outputs(clock=clock, on_progress=self.progress.poke)
+        self.firewall = FirewallKeeper(ruleset=ruleset, clock=clock, on_progress=self.progress.poke)
         self.node = Node(
             options=settings.iface,
             nexthops=settings.nexthops is NexthopMode.AUTO,
@@ -227,6 +234,8 @@ class Agent:
             reconciler=self.reconciler,
             session=self.session,
             outputs=self.outputs,
+            firewall=self.firewall,
+            masquerade=settings.firewall.ip_masq,
             clock=clock,
             source=store.source,
         )
@@ -241,6 +250,7 @@ class Agent:
             ("peers", self.planner.run()),
             ("reconcile", self.reconciler.run()),
             ("outputs", self.outputs.run()),
+            ("firewall", self.firewall.run()),
             (
                 "progress",
                 self.progress.run(
@@ -248,6 +258,7 @@ class Agent:
                     reconciler=self.reconciler,
                     outputs=self.outputs,
                     overview=self.overview,
+                    want_rules=self._want_rules,
                     lease=lambda: self.session.lease_state,
                     remember=self._remember,
                 ),
@@ -276,6 +287,26 @@ class Agent:
             ttl=self._settings.lease.ttl,
             renew_margin=self._settings.lease.renew_margin,
         )
+
+    def _want_rules(self, context: NodeContext) -> bool:
+        """Have the firewall's rules kept; whether pods may be started with what is there."""
+        lease, config, rules = context.lease, context.config, self._settings.firewall
+        if lease is None:
+            return False
+        self.firewall.want(
+            Policy.of(
+                network=config.network if config.enable_ipv4 else None,
+                subnet=lease.subnet if config.enable_ipv4 else None,
+                network6=config.network6 if config.enable_ipv6 else None,
+                subnet6=lease.subnet6 if config.enable_ipv6 else None,
+                masquerade=rules.ip_masq,
+                fully_random=rules.random_fully,
+                forward=rules.forward_rules,
+            )
+        )
+        # Without masquerade pods would reach the outside with addresses that nobody answers to;
+        # without forward rules they are just as reachable as the host's own rules allow.
+        return self.firewall.complete or not rules.ip_masq
 
     def _make_outputs(self, context: NodeContext, mtu: int) -> tuple[Output, ...]:
         lease, config = context.lease, context.config

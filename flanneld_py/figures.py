@@ -16,7 +16,7 @@ from typing import Protocol
 from backends.elements import Key, Kind, Sysctl
 from flanneld_py import status as st
 from flanneld_py.kernel import Action
-from flanneld_py.overview import PHASES, Overview, Parts
+from flanneld_py.overview import PHASES, TABLE, Overview, Parts, table_counts
 from flanneld_py.reconcile.report import Durations
 from flanneld_py.reconcile.tracker import NODE
 from subnet.model import PeerKey
@@ -65,26 +65,6 @@ class FigureSource(Protocol):
     def figures(self) -> Figures: ...
 
 
-class Firewall(Protocol):
-    """What the keeper of the firewall's table counts."""
-
-    @property
-    def complete(self) -> bool: ...
-
-    @property
-    def problems(self) -> Mapping[str, str]: ...
-
-    @property
-    def heals(self) -> int: ...
-
-    @property
-    def writes(self) -> int: ...
-
-
-TABLE = "nftables"
-"""What the firewall's table is called among the kinds of elements."""
-
-
 class Counting:
     """Implements `FigureSource` from the parts of an agent."""
 
@@ -92,8 +72,6 @@ class Counting:
         self._parts = parts
         self._overview = overview
         self._started = parts.clock.now()
-        self.firewall: Firewall | None = None
-        """The keeper of the firewall's table, where there is one."""
 
     def figures(self) -> Figures:
         parts, now = self._parts, self._parts.clock.now()
@@ -103,16 +81,17 @@ class Counting:
         silent_since = self._started if node.store_lost_at is None else node.store_lost_at
         operations = {(k.name.lower(), a.value): n for (k, a), n in report.applied.items()}
         heals = {kind.name.lower(): number for kind, number in report.healed.items()}
-        if self.firewall is not None:
-            operations[TABLE, Action.REPLACE.value] = self.firewall.writes
-            heals[TABLE] = self.firewall.heals
+        if parts.firewall.writes:
+            operations[TABLE, Action.REPLACE.value] = parts.firewall.writes
+        if parts.firewall.heals:
+            heals[TABLE] = parts.firewall.heals
         return Figures(
             ready=not self._overview.ready(),
             lease_phase=PHASES[lease.phase],
             lease_seconds_left=None if lease.expires_at is None else lease.expires_at - now,
             leases=len(parts.session.table.records()),
             peers=self._peers(),
-            kinds=(*self._kinds(), *self._table()),
+            kinds=(*self._kinds(), table_counts(parts.firewall)),
             waiting=reconciler.waiting,
             contested=len(reconciler.fights.active(now)),
             operations=operations,
@@ -160,21 +139,6 @@ class Counting:
         """The peers to whom elements belong."""
         owner_of = self._parts.reconciler.tracker.owner_of
         return {PeerKey(owner) for key in keys if (owner := owner_of(key)) not in (None, NODE)}
-
-    def _table(self) -> tuple[st.KindCounts, ...]:
-        """The firewall's table, which is one thing: as it should be, or not."""
-        if self.firewall is None:
-            return ()
-        complete, failing = self.firewall.complete, bool(self.firewall.problems)
-        return (
-            st.KindCounts(
-                kind=TABLE,
-                desired=1,
-                observed=int(complete),
-                dirty=int(not complete and not failing),
-                failing=int(failing),
-            ),
-        )
 
     def _kinds(self) -> tuple[st.KindCounts, ...]:
         reconciler = self._parts.reconciler

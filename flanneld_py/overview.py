@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from backends.elements import Kind
 from flanneld_py import __version__
 from flanneld_py import status as st
+from flanneld_py.firewall.keeper import FirewallKeeper
 from flanneld_py.node import Node
 from flanneld_py.outputs import Outputs
 from flanneld_py.readiness import lacking
@@ -31,6 +32,9 @@ PHASES = {
     Phase.CONFLICT: st.LeasePhase.LOST,
 }
 
+TABLE = "nftables"
+"""What the firewall's table is called among the kinds of elements."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -40,6 +44,9 @@ class Parts:
     reconciler: Reconciler
     session: LeaseSession
     outputs: Outputs
+    firewall: FirewallKeeper
+    masquerade: bool
+    """Whether pods need our rules to reach the outside."""
     clock: Clock
     source: str
     """What messages call the store."""
@@ -66,6 +73,8 @@ class Overview:
             reasons.append(state.reason or "no subnet is leased yet")
         elif lack := lacking(parts.reconciler):
             reasons.append(lack)
+        elif parts.masquerade and not parts.firewall.complete:
+            reasons.extend(parts.firewall.problems.values() or ["masquerade rules are not set yet"])
         elif not parts.outputs.complete:
             reasons.extend(parts.outputs.problems.values())
             if not parts.outputs.problems:
@@ -216,7 +225,9 @@ class Overview:
                         next_try_in=max(0.0, entry.next_try - now),
                     )
                 )
-        return st.ElementsStatus(kinds=kinds, failing=tuple(listed))
+        return st.ElementsStatus(
+            kinds=(*kinds, table_counts(self._parts.firewall)), failing=tuple(listed)
+        )
 
     def _store(self) -> st.StoreStatus:
         parts = self._parts
@@ -240,7 +251,20 @@ class Overview:
         new_store = parts.session.table.new_store
         lost = [f"the store is not the one that was known: {new_store}"] if new_store else []
         remarks = parts.node.remarks.values()
-        return (*self.notes, *remarks, *parts.node.warnings, *lost, *fights)
+        firewall = (*parts.firewall.problems.values(), *parts.firewall.warnings)
+        return (*self.notes, *firewall, *remarks, *parts.node.warnings, *lost, *fights)
+
+
+def table_counts(firewall: FirewallKeeper) -> st.KindCounts:
+    """The firewall's table, which is one thing: as it should be, or not."""
+    complete, failing = firewall.complete, bool(firewall.problems)
+    return st.KindCounts(
+        kind=TABLE,
+        desired=1,
+        observed=int(complete),
+        dirty=int(not complete and not failing),
+        failing=int(failing),
+    )
 
 
 def _peer(key: PeerKey, lease: Lease | None, state: st.PeerState, reason: str) -> st.PeerStatus:

@@ -55,6 +55,7 @@ class Progress:
         reconciler: Reconciler,
         outputs: Outputs,
         overview: Overview,
+        want_rules: Callable[[NodeContext], bool],
         lease: Callable[[], KeeperState],
         remember: Callable[[], None],
     ) -> None:
@@ -65,7 +66,7 @@ class Progress:
             context, backend = node.context, node.backend
             if context is None or backend is None or context.lease is None:
                 pass
-            elif lease().ready and not lacking(reconciler):
+            elif lease().ready and not lacking(reconciler) and want_rules(context):
                 self._want(outputs, context, backend.mtu(context))
             remember()
             await self._tell(overview.ready)

@@ -264,9 +264,11 @@ async def play(
             else:
                 ended = True
                 run.store.restore()
-                # Ten refusals in a row are over after about 40 s of back-off.
+                # Refusals in a row add up to 10 s of back-off each, and the lease waits for the
+                # device: time for forty of them.
                 await run.settle(30)
                 await run.settle(60)
+                await run.settle(400)
                 check(host, run, blockers)
             assert story.too_early == []
             assert story.to_ourselves == []

@@ -19,8 +19,15 @@ from flanneld_py.kernel import Action, Failure, HostAddress, HostRoute, Op
 from flanneld_py.memory import Memory
 from flanneld_py.netif import InterfaceOptions
 from flanneld_py.notify import Notifier
-from flanneld_py.settings import LeaseSettings, NexthopMode, PathSettings, Settings
+from flanneld_py.settings import (
+    FirewallSettings,
+    LeaseSettings,
+    NexthopMode,
+    PathSettings,
+    Settings,
+)
 from flanneld_py.testing.clock import FakeClock
+from flanneld_py.testing.firewall import FakeRuleset
 from flanneld_py.testing.kernel import FakeKernel, StoredRoute
 from flanneld_py.testing.store import MemoryBackend, MemoryStore
 from subnet import codec
@@ -83,6 +90,7 @@ class Host:
         self.clock = FakeClock()
         self.kernel = RecordingKernel(nexthops=nexthops)
         self.backend = MemoryBackend(self.clock)
+        self.ruleset = FakeRuleset()
         self.subnet_file = folder / "subnet.env"
         self.state_dir = folder / "state"
         self.kernel.sysctls = {
@@ -215,6 +223,7 @@ class Host:
         settle: bool = True,
         ttl: float = 86400.0,
         notifier: Notifier | None = None,
+        firewall: FirewallSettings | None = None,
     ) -> AsyncIterator[RunningAgent]:
         """An agent that runs until the end of the block, and a moment to come to rest."""
         settings = Settings(
@@ -222,6 +231,7 @@ class Host:
             nexthops=nexthops,
             paths=PathSettings(subnet_file=self.subnet_file, state_dir=self.state_dir),
             lease=LeaseSettings(ttl=ttl),
+            firewall=firewall or FirewallSettings(),
         )
         running = RunningAgent(self, settings, store_name, notifier or Notifier({}))
         running.start()
@@ -250,6 +260,7 @@ class RunningAgent:
             notifier=notifier,
             clock=host.clock,
             randomness=Random(host.seed),
+            ruleset=host.ruleset,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

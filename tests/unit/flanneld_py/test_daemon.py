@@ -107,6 +107,7 @@ async def test_the_conflist_is_written_in_direct_mode(host: Host, tmp_path: Path
         notifier=Notifier({}),
         clock=host.clock,
         randomness=random.Random(1),
+        ruleset=host.ruleset,
     )
     host.backend.put_config(DUAL)
     tasks = [asyncio.create_task(work, name=name) for name, work in agent.tasks()]

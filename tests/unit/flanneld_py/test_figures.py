@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flanneld_py.figures import Figures
+from flanneld_py.firewall import FirewallError
 from flanneld_py.metrics import METRICS, PROCESS_METRICS, Metrics, samples_of
 from flanneld_py.status import LeasePhase, PeerState
 from tests.unit.flanneld_py.agent_on_fakes import CONFIG, DEV, Host, RunningAgent
@@ -94,26 +95,19 @@ async def test_a_refused_config_shows(host: Host) -> None:
         assert agree(run).config_generation == 2
 
 
-class Table:
-    """A keeper of the firewall's table, as the figures see it."""
-
-    def __init__(self) -> None:
-        self.complete = True
-        self.problems: dict[str, str] = {}
-        self.heals = 3
-        self.writes = 5
-
-
 async def test_the_firewalls_table_is_one_element_more(host: Host) -> None:
-    table = Table()
     async with host.agent() as run:
-        run.agent.figures.firewall = table
         text = Metrics(run.agent.figures).render().decode()
         assert 'flanneld_py_elements_desired{kind="nftables"} 1.0\n' in text
         assert 'flanneld_py_elements_observed{kind="nftables"} 1.0\n' in text
-        assert 'flanneld_py_heals_total{kind="nftables"} 3.0\n' in text
-        assert 'flanneld_py_operations_total{action="replace",kind="nftables"} 5.0\n' in text
-        table.complete, table.problems = False, {"inet flanneld-py": "nft is missing"}
+        assert 'flanneld_py_operations_total{action="replace",kind="nftables"} 1.0\n' in text
+        host.ruleset.flush()
+        await run.settle(2)
+        text = Metrics(run.agent.figures).render().decode()
+        assert 'flanneld_py_heals_total{kind="nftables"} 1.0\n' in text
+        host.ruleset.refuses = FirewallError("nft is missing", remedy="install nftables")
+        host.ruleset.flush()
+        await run.settle(2)
         text = Metrics(run.agent.figures).render().decode()
         assert 'flanneld_py_elements_observed{kind="nftables"} 0.0\n' in text
         assert 'flanneld_py_elements_failing{kind="nftables"} 1.0\n' in text

@@ -66,7 +66,7 @@ async def test_signs_of_life_come_twice_within_the_managers_patience(
 @pytest.mark.parametrize(
     "environ",
     [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "1000000",
-     "WATCHDOG_PID": "1"}],
+     "WATCHDOG_PID": str(os.getpid() + 1)}],
 )  # fmt: skip
 async def test_without_a_watchdog_no_sign_of_life_is_given(
     manager: tuple[socket.socket, str], environ: dict[str, str]
