@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import cold_start, drift, memory, peer_add
+from bench import cni, cold_start, drift, memory, peer_add
 from bench.figures import Figure, Run
 from bench.machine import Others, describe
 from bench.picture import draw
@@ -31,6 +31,7 @@ BENCHES: Mapping[str, Callable[[World, int], list[Figure]]] = {
     peer_add.NAME: peer_add.run,
     drift.NAME: drift.run,
     memory.NAME: memory.run,
+    cni.NAME: cni.run,
 }
 RESULTS = CHECKOUT / "bench/results"
 REFERENCE = RESULTS / "reference"
