@@ -421,6 +421,8 @@ def _decode(data: bytes) -> "Any":
 def _number(text: str) -> "int | float":
     """A number that is written again as Go writes it: without a fraction if it has none."""
     value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text[:50]} is too large a number")
     if abs(value) >= 1e21:
         return value
     if len(text) < 22 and text.lstrip("-").isdigit():

@@ -584,6 +584,7 @@ def test_gc_without_a_list_disconnects_nobody(box: ShimBox, valid: object) -> No
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"cniVersion": NaN}',
+        b'{"waitSeconds": 1e999}',
         b"\xff\xfe",
         b'{"a": ' + b"9" * 100_000 + b", ",
     ],
