@@ -17,7 +17,10 @@ from functools import partial
 
 from backends.base import NodeContext
 from flanneld_py.clock import SystemClock
-from flanneld_py.cni.direct import DirectConflist
+from flanneld_py.cni.bridge import BridgeKeeper
+from flanneld_py.cni.conf import DEFAULT, CniConf, CniConfError
+from flanneld_py.cni.conf import load as load_cni_conf
+from flanneld_py.cni.direct import FILE_NAME, DirectConflist, earlier_files
 from flanneld_py.cni.direct import render as render_conflist
 from flanneld_py.figures import Counting
 from flanneld_py.firewall import Ruleset
@@ -63,7 +66,7 @@ def run(settings: Settings) -> int:
     status = 0
     try:
         asyncio.run(_run(settings))
-    except* StoreSettingsError as group:
+    except* (StoreSettingsError, CniConfError) as group:
         _say(group)
         status = 2
     except* (LockError, SocketInUse, KernelError) as group:
@@ -140,6 +143,7 @@ def _make_agent(settings: Settings, stack: AsyncExitStack, notifier: Notifier) -
         clock=SystemClock(),
         randomness=random.Random(),
         ruleset=LinuxRuleset(),
+        cni_conf=DEFAULT if settings.cni.conf is None else load_cni_conf(settings.cni.conf),
     )
 
 
@@ -187,6 +191,7 @@ class Agent:
         clock: Clock,
         randomness: random.Random,
         ruleset: Ruleset,
+        cni_conf: CniConf = DEFAULT,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -213,6 +218,10 @@ class Agent:
         self.reconciler = Reconciler(
             kernel=kernel, clock=clock, random=randomness, report=Report(), guide=self.node
         )
+        self._cni_conf = cni_conf
+        self.bridge = BridgeKeeper(
+            conf=cni_conf, kernel=kernel, host=lambda: self.reconciler.host, clock=clock
+        )
         self.planner = PeerPlanner(
             source=self.session.table,
             plan=self.reconciler.plan,
@@ -236,6 +245,7 @@ class Agent:
             outputs=self.outputs,
             firewall=self.firewall,
             masquerade=settings.firewall.ip_masq,
+            remarks=self._cni_remarks,
             clock=clock,
             source=store.source,
         )
@@ -251,6 +261,7 @@ class Agent:
             ("reconcile", self.reconciler.run()),
             ("outputs", self.outputs.run()),
             ("firewall", self.firewall.run()),
+            ("bridge", self.bridge.run()),
             (
                 "progress",
                 self.progress.run(
@@ -322,11 +333,24 @@ class Agent:
         )
         outputs: list[Output] = [SubnetEnvOutput(self._file, render_subnet_env(env))]
         if self._settings.cni.mode is CniMode.DIRECT:
+            self.bridge.want(env)
             outputs.append(
                 DirectConflist(
-                    text=render_conflist(env),
+                    text=render_conflist(env, self._cni_conf),
                     run_dir=self._settings.paths.run_dir,
                     conf_dir=self._settings.cni.conf_dir,
                 )
             )
         return tuple(outputs)
+
+    def _cni_remarks(self) -> tuple[str, ...]:
+        """What is odd about how pods are connected."""
+        cni = self._settings.cni
+        if cni.mode is not CniMode.DIRECT:
+            return ()
+        earlier = [
+            f"{cni.conf_dir / name} sorts before {FILE_NAME}, so the container runtime uses it "
+            "instead: remove it if pods shall be connected by flanneld-py"
+            for name in earlier_files(cni.conf_dir)
+        ]
+        return (*earlier, *self.bridge.warnings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backends.elements import Kind
@@ -47,6 +47,8 @@ class Parts:
     firewall: FirewallKeeper
     masquerade: bool
     """Whether pods need our rules to reach the outside."""
+    remarks: Callable[[], tuple[str, ...]]
+    """What is odd about how pods are connected."""
     clock: Clock
     source: str
     """What messages call the store."""
@@ -250,7 +252,7 @@ class Overview:
         ]
         new_store = parts.session.table.new_store
         lost = [f"the store is not the one that was known: {new_store}"] if new_store else []
-        remarks = parts.node.remarks.values()
+        remarks = (*parts.node.remarks.values(), *parts.remarks())
         firewall = (*parts.firewall.problems.values(), *parts.firewall.warnings)
         return (*self.notes, *firewall, *remarks, *parts.node.warnings, *lost, *fights)
 
