@@ -227,6 +227,7 @@ class Node:
         self._problems.note("config", "")
         if self.config == config:
             return
+        nftables_before = self.config is None or self.config.enable_nftables
         self.config, self.backend = config, backend
         self.config_generation += 1
         log.info(
@@ -235,6 +236,10 @@ class Node:
             config.network6,
             config.backend_type,
         )
+        if nftables_before and not config.enable_nftables:
+            log.info(
+                "EnableNFTables is false: the firewall rules are those of nftables all the same"
+            )
         for warning in _warnings(config):
             log.warning("%s", warning)
         self.parts.session.use_config(config)
