@@ -20,7 +20,7 @@ from flanneld_py.clock import SystemClock
 from flanneld_py.cni.bridge import BridgeKeeper
 from flanneld_py.cni.conf import DEFAULT, CniConf, CniConfError
 from flanneld_py.cni.conf import load as load_cni_conf
-from flanneld_py.cni.direct import FILE_NAME, DirectConflist, earlier_files
+from flanneld_py.cni.direct import DirectConflist
 from flanneld_py.cni.direct import render as render_conflist
 from flanneld_py.figures import Counting
 from flanneld_py.firewall import Ruleset
@@ -219,6 +219,7 @@ class Agent:
             kernel=kernel, clock=clock, random=randomness, report=Report(), guide=self.node
         )
         self._cni_conf = cni_conf
+        self._conflist: DirectConflist | None = None
         self.bridge = BridgeKeeper(
             conf=cni_conf, kernel=kernel, host=lambda: self.reconciler.host, clock=clock
         )
@@ -334,23 +335,15 @@ class Agent:
         outputs: list[Output] = [SubnetEnvOutput(self._file, render_subnet_env(env))]
         if self._settings.cni.mode is CniMode.DIRECT:
             self.bridge.want(env)
-            outputs.append(
-                DirectConflist(
-                    text=render_conflist(env, self._cni_conf),
-                    run_dir=self._settings.paths.run_dir,
-                    conf_dir=self._settings.cni.conf_dir,
-                )
+            self._conflist = DirectConflist(
+                text=render_conflist(env, self._cni_conf),
+                run_dir=self._settings.paths.run_dir,
+                conf_dir=self._settings.cni.conf_dir,
             )
+            outputs.append(self._conflist)
         return tuple(outputs)
 
     def _cni_remarks(self) -> tuple[str, ...]:
         """What is odd about how pods are connected."""
-        cni = self._settings.cni
-        if cni.mode is not CniMode.DIRECT:
-            return ()
-        earlier = [
-            f"{cni.conf_dir / name} sorts before {FILE_NAME}, so the container runtime uses it "
-            "instead: remove it if pods shall be connected by flanneld-py"
-            for name in earlier_files(cni.conf_dir)
-        ]
-        return (*earlier, *self.bridge.warnings)
+        conflist = () if self._conflist is None else self._conflist.remarks()
+        return (*conflist, *self.bridge.warnings)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from backends.registry import make_backend
+from flanneld_py.cni.conf import CniConfError, load
 from flanneld_py.daemon import etcd_settings
 from flanneld_py.flagtable import AGENT_FLAGS
 from flanneld_py.kernel import KernelError
@@ -50,6 +51,7 @@ class _Check:
         self._status = 0
 
     async def run(self) -> int:
+        self._cni_conf()
         try:
             store = EtcdStore(etcd_settings(self._settings))
         except StoreSettingsError as error:
@@ -64,6 +66,17 @@ class _Check:
         if config is not None:
             await self._interface(config)
         return self._status
+
+    def _cni_conf(self) -> None:
+        path = self._settings.cni.conf
+        if path is None:
+            return
+        try:
+            load(path)
+        except CniConfError as error:
+            self._wrong(error)
+        else:
+            self._ok(f"the cni-conf {path}")
 
     async def _network_config(self, store: EtcdStore) -> NetworkConfig | None:
         try:
