@@ -43,6 +43,7 @@ def test_a_good_configuration_is_confirmed_and_nothing_is_touched(lab: Lab) -> N
         (VXLAN_CONFIG, ("--iface=nowhere0",), ["wrong", "nowhere0"]),
         (VXLAN_CONFIG, ("--etcd-endpoints=https://127.0.0.1:1", "--etcd-cafile=/etc/hostname"),
          ["wrong", "/etc/hostname"]),
+        (VXLAN_CONFIG, ("--cni-conf=/etc/hostname",), ["wrong", "/etc/hostname", "JSON"]),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(
