@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import cni, cold_start, drift, memory, peer_add
+from bench import cni, cold_start, drift, idle, memory, peer_add, scrape
 from bench.figures import Figure, Run
 from bench.machine import Others, describe
 from bench.picture import draw
@@ -32,6 +32,8 @@ BENCHES: Mapping[str, Callable[[World, int], list[Figure]]] = {
     drift.NAME: drift.run,
     memory.NAME: memory.run,
     cni.NAME: cni.run,
+    idle.NAME: idle.run,
+    scrape.NAME: scrape.run,
 }
 RESULTS = CHECKOUT / "bench/results"
 REFERENCE = RESULTS / "reference"

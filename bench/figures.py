@@ -37,7 +37,7 @@ class Figure:
     name: str
     """What it is, in a few words."""
     unit: str
-    """``s``, ``ms``, ``MiB`` or ``%``."""
+    """``s``, ``ms``, ``MiB``, ``%``, or what is counted: ``series``, ``processes``."""
     values: tuple[float, ...]
     """One per round."""
     target: float | None = None

@@ -54,9 +54,9 @@ def _row(axis: Any, figure: Figure) -> None:
     if figure.target is not None:
         largest = max(largest, figure.target)
         axis.plot([figure.target] * 2, [0.55, 1.45], color=TARGET, linewidth=1.5)
-    axis.set_xlim(0, largest * 1.45)
+    axis.set_xlim(0, (largest or 1) * 1.45)
     label = f"  {amount(figure.median, figure.unit)}  "
-    if figure.median > INSIDE_FROM * largest:
+    if largest and figure.median > INSIDE_FROM * largest:
         axis.text(min(figure.values), 1, label, va="center", ha="right", color="white", fontsize=8)
     else:
         axis.text(max(figure.values), 1, label, va="center", fontsize=8)

@@ -6,6 +6,8 @@ from bench.figures import Figure, Machine, Run
 
 BEGIN = "<!-- bench table: begin, written by `python -m bench --reference` -->"
 END = "<!-- bench table: end -->"
+COUNTS = ("series", "processes")
+"""Units of which there are no parts."""
 
 
 def markdown(run: Run) -> str:
@@ -50,8 +52,8 @@ def depends_on(run: Run) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """Return a value with its unit, in three digits."""
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    """Return a value with its unit, in three digits; counts as whole numbers."""
+    digits = 0 if value >= 100 or unit in COUNTS else 1 if value >= 10 else 2
     return f"{value:.{digits}f} {unit}"
 
 
