@@ -33,6 +33,7 @@ from flanneld_py.kernel.linux import LinuxKernel
 from flanneld_py.lock import AgentLock, LockError, flanneld_pids, network_namespace
 from flanneld_py.memory import Memory, Present
 from flanneld_py.metrics import Metrics
+from flanneld_py.namespaceclaim import NamespaceClaim
 from flanneld_py.node import Node, NodeParts
 from flanneld_py.notify import Notifier
 from flanneld_py.outputs import Output, Outputs, SubnetEnvOutput
@@ -114,6 +115,9 @@ async def _agent(settings: Settings) -> None:
         lock = AgentLock(settings.paths.run_dir, namespace=network_namespace())
         await lock.acquire(partial(_waits_for, notifier, front))
         stack.callback(lock.release)
+        claim = NamespaceClaim()
+        await claim.acquire(partial(_waits_for, notifier, front))
+        stack.callback(claim.release)
         agent = _make_agent(settings, stack, notifier)
         agent.overview.notes = _notes()
         front.use(agent.overview, agent.figures)
