@@ -85,13 +85,17 @@ def test_health_answers_before_the_store_does(make_lab: MakeLab) -> None:
     assert get(node.namespace, PORT, "/healthz") == (200, "flanneld is running\n")
 
 
-def test_who_waits_for_the_lock_says_so_and_who_waits_for_the_port_works(lab: Lab) -> None:
+@pytest.mark.parametrize("run_dir", ["run", "elsewhere"])
+def test_who_waits_for_the_lock_says_so_and_who_waits_for_the_port_works(
+    lab: Lab, run_dir: str
+) -> None:
     (node,) = lab.add_nodes(1)
     first = node.agent
     first.start_ready(f"--healthz-port={PORT}")
     second = Agent(node.namespace, node.folder)
     second.log_file = node.folder / "second.log"
-    second.start(f"--healthz-port={PORT + 1}")
+    elsewhere = () if run_dir == "run" else (f"--run-dir={node.folder / run_dir}",)
+    second.start(f"--healthz-port={PORT + 1}", *elsewhere)
     try:
         expected = f"another agent runs in this network namespace pid={first.pid}"
         wait_until(
@@ -102,10 +106,9 @@ def test_who_waits_for_the_lock_says_so_and_who_waits_for_the_port_works(lab: La
         assert get(node.namespace, PORT + 1, "/readyz")[0] == 503
         assert get(node.namespace, PORT, "/readyz")[0] == 200
         first.stop()
-        second.wait_ready()
         wait_until(
             lambda: get(node.namespace, PORT + 1, "/readyz")[0] == 200,
-            within=2,
+            within=10,
             what="the second agent is ready",
         )
     finally:
