@@ -7,7 +7,7 @@ import pytest
 
 from bench.figures import Figure, Machine, Run, Yardstick
 from bench.record import from_json, to_json
-from bench.table import BEGIN, END, insert, line, markdown
+from bench.table import BEGIN, END, amount, insert, line, markdown
 
 LIMITED = Figure(
     bench="cold-start",
@@ -89,3 +89,16 @@ def test_a_line_names_the_demand_and_the_yardstick() -> None:
     assert re.search(
         r"kernel part +450 ms <= yardstick +ip -batch: 900 ms \(we: x0.50\)$", line(LIMITED)
     )
+
+
+def test_counts_have_no_fractions_and_times_three_digits() -> None:
+    assert [amount(number, "series") for number in (0, 7, 127)] == [
+        "0 series",
+        "7 series",
+        "127 series",
+    ]
+    assert [amount(number, "ms") for number in (0.5, 12.34, 127.4)] == [
+        "0.50 ms",
+        "12.3 ms",
+        "127 ms",
+    ]
