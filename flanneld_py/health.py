@@ -52,6 +52,11 @@ class Front:
         """Why the node is not ready."""
         return (self.reason,) if self._status is None else self._status.ready()
 
+    def warnings(self) -> tuple[str, ...]:
+        """What looks wrong but stops nothing."""
+        port = (self.warning,) if self.warning else ()
+        return port if self._status is None else (*self._status.warnings(), *port)
+
     def status(self) -> Status:
         """The agent's status, with what is wrong with the port."""
         if self._status is not None:

@@ -105,7 +105,7 @@ class Overview:
                 st.Change(at=wall - (now - change.at), text=change.text)
                 for change in list(parts.reconciler.report.changes)[-st.MAX_CHANGES :]
             ),
-            warnings=self._warnings(now),
+            warnings=self.warnings(),
         )
 
     def _lease(self, state: KeeperState, now: float) -> st.LeaseStatus:
@@ -243,8 +243,9 @@ class Overview:
             revision=table.revision,
         )
 
-    def _warnings(self, now: float) -> tuple[str, ...]:
-        parts = self._parts
+    def warnings(self) -> tuple[str, ...]:
+        """What looks wrong but stops nothing."""
+        parts, now = self._parts, self._parts.clock.now()
         fights = [
             f"another program keeps changing {element.describe()}"
             for key in parts.reconciler.fights.active(now)

@@ -238,6 +238,10 @@ class StatusSource(Protocol):
 
     def status(self) -> Status: ...
 
+    def warnings(self) -> tuple[str, ...]:
+        """What looks wrong but stops nothing."""
+        ...
+
     def ready(self) -> tuple[str, ...]:
         """Why the node is not ready, as `Status.reasons`, for less work than a status."""
         ...

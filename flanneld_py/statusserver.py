@@ -49,7 +49,7 @@ class HealthPages:
     def _readyz(self) -> Response:
         reasons = self._source.ready()
         if not reasons:
-            return _lines("flanneld is ready")
+            return _lines("flanneld is ready", *self._source.warnings())
         return _lines("flanneld is not ready yet", *reasons, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _render_metrics(self) -> Response:

@@ -22,6 +22,9 @@ class Agent:
 
     reasons: tuple[str, ...] = ()
 
+    def warnings(self) -> tuple[str, ...]:
+        return ()
+
     def ready(self) -> tuple[str, ...]:
         return self.reasons
 

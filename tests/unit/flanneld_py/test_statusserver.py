@@ -28,6 +28,9 @@ class Source:
     def status(self) -> Status:
         return self.answer
 
+    def warnings(self) -> tuple[str, ...]:
+        return self.answer.warnings
+
     def ready(self) -> tuple[str, ...]:
         return self.answer.reasons
 
@@ -189,3 +192,11 @@ async def test_other_answers_are_named(tmp_path: Path, answer: bytes, words: str
     with pytest.raises(AgentUnreachable, match=words):
         await asyncio.to_thread(fetch_status, tmp_path)
     server.close()
+
+
+def test_being_ready_comes_with_what_looks_wrong() -> None:
+    source = Source()
+    source.answer = Status(version="1", ready=True, warnings=("05-other.conflist comes first",))
+    page = HealthPages(source, Metrics(source)).pages["/readyz"]()
+    assert page.status == 200
+    assert page.body == b"flanneld is ready\n05-other.conflist comes first\n"

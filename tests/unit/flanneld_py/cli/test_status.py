@@ -22,6 +22,9 @@ class Source:
     def status(self) -> Status:
         return self.answer
 
+    def warnings(self) -> tuple[str, ...]:
+        return ()
+
     def ready(self) -> tuple[str, ...]:
         return self.answer.reasons
 
