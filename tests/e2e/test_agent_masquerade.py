@@ -10,20 +10,21 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
 from flanneld_py.testing.lab.errors import CommandFailed
 from flanneld_py.testing.lab.lab import Lab
-from flanneld_py.testing.lab.namespace import Namespace
+from flanneld_py.testing.lab.namespace import Namespace, run
 from flanneld_py.testing.lab.node import Node
 from flanneld_py.testing.lab.underlay import NODES
 from flanneld_py.testing.lab.waiting import wait_until
 from flanneld_py.testing.tools import find_tool
 from tests.e2e.asking import get
 from tests.e2e.scenario import MakeLab
+from tests.e2e.test_masquerade import FLANNELS_RULES
 
 pytestmark = pytest.mark.tools("nft")
 
@@ -168,6 +169,21 @@ def test_flannels_tables_go_at_takeover_and_ours_stays_at_the_end(lab: Lab) -> N
     wanted = rules(node)
     assert node.agent.stop() == 0
     assert rules(node) == wanted != ""
+
+
+@pytest.mark.tools("iptables-restore")
+def test_rules_of_flannels_iptables_mode_beside_ours_change_nothing(lab: Lab) -> None:
+    first, second = lab.add_nodes(2, "--ip-masq")
+    lab.start_agents()
+    subnet = str(IPv4Network(first.agent.subnet_env()["FLANNEL_SUBNET"], strict=False))
+    text = FLANNELS_RULES.format(S=subnet, C="10.244.0.0/16", M="224.0.0.0/4")
+    run(first.namespace.command("iptables-restore"), text=text)
+    with outside(lab) as host:
+        one, two = (node.add_pod() for node in (first, second))
+        assert exchange(one.namespace, host, OUTSIDE) == (str(first.ip), True)
+        assert exchange(one.namespace, two.namespace, two.ip) == (str(one.ip), True)
+        assert exchange(two.namespace, one.namespace, one.ip) == (str(two.ip), True)
+    assert "masquerade" in rules(first)
 
 
 def test_without_nft_only_who_masquerades_is_not_ready(lab: Lab, tmp_path: Path) -> None:
