@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 RESYNC_FLOOR = 8.0
 """Seconds between periodic observations, at least."""
-RESYNC_SHARE = 0.003
-"""Share of one core that periodic observations may take."""
+RESYNC_SHARE = 0.0015
+"""Share of one core that periodic observations may take; an idle agent takes twice that besides."""
 _SLICE = 2048
 _MASS = 256
 """More changed elements than this in one round are counted by kind, not one by one."""
