@@ -265,6 +265,7 @@ class Reconciler:
         ops, self._waiting = self.tracker.work(
             may_remove=now >= self._removal_from, ready_devices=ready
         )
+        waiting = self.tracker.node_dirty()
         self._counted.clear()
         mass = sum(op.element.key in self._drifted for op in ops) > _MASS
         ops = [op for op in ops if not self._held_back(op, now, mass)]
@@ -279,8 +280,9 @@ class Reconciler:
                 self._guide.applied(part)
             self._take_in()
             rest = ops[first + _SLICE :]
-            if self._resync and rest:
-                # What comes next was planned on what is no longer true.
+            if rest and (self._resync or self.tracker.node_dirty() - waiting):
+                # What comes next was planned on what is no longer true, or the node's own elements
+                # would have to wait for thousands of peers.
                 self.tracker.mark(op.element.key for op in rest)
                 break
         self._tell(done, healing, time.monotonic() - started)

@@ -140,6 +140,11 @@ class Tracker:
         """Keys that may differ."""
         return self._dirty.keys()
 
+    def node_dirty(self) -> frozenset[Key]:
+        """The keys of the node's own elements that may differ."""
+        keys = (element.key for element in self.plan_of(NODE))
+        return frozenset(key for key in keys if key in self._dirty)
+
     def mark(self, keys: Iterable[Key]) -> None:
         """Look at these keys again in the next `work`."""
         for key in keys:

@@ -15,6 +15,7 @@ import pytest
 
 from backends.elements import (
     BOOT_PROTOCOL,
+    Address,
     Element,
     Fdb,
     Kind,
@@ -741,3 +742,22 @@ async def test_at_rest_it_writes_nothing_and_looks_every_8_s() -> None:
         await world.settle(80)
         assert world.kernel.asked == []
         assert 8 <= world.kernel.observations - looks <= 11
+
+
+async def test_the_node_does_not_wait_for_a_large_batch_of_peers() -> None:
+    world = World()
+    address = Address(dev=DEV, address=subnet(0), prefixlen=32)
+
+    def lease_arrives(op: Op) -> None:
+        if op.element.kind is Kind.FDB:
+            world.reconciler.plan(NODE, [LINK, address])
+
+    async with world.running():
+        world.kernel.watch = lease_arrives
+        for n in range(1, 1501):
+            world.reconciler.plan(f"peer-{n}", peer(n))
+        await world.settle()
+        assert world.reconciler.converged()
+    done = [op.element for op in world.kernel.done]
+    assert done.index(address) < 2500 < len(done)
+    assert len(done) == len(set(done))
